@@ -1,0 +1,341 @@
+"""Files behind URLs: which input files there are, and the small objects that stores are made of.
+
+A URL is a local path (or ``file://``), served by the standard library alone, or anything that fsspec knows
+(``s3://``, ``gs://``, ``memory://``), imported when first needed.
+"""
+
+from __future__ import annotations
+
+import glob as globbing
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from featureflow.core.errors import SourceError, Unreachable
+
+_WILDCARDS = frozenset("*?[")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """One input file, as the store describes it without opening it.
+
+    Parameters
+    ----------
+    path
+        Absolute local path, or full URL with its scheme.
+    size
+        Bytes.
+    version
+        Text that changes when the content does: ``etag:…`` where the store has one, else ``mtime:…``.
+    hive
+        Values of ``key=value`` folders below the fixed part of the pattern, percent-decoded, in order;
+        None for Hive's null.
+    """
+
+    path: str
+    size: int
+    version: str
+    hive: dict[str, str | None] = field(default_factory=dict)
+
+
+def is_local(url: str) -> bool:
+    """Whether the URL is a path of this machine."""
+    return "://" not in url or url.startswith("file://")
+
+
+def local_path(url: str) -> str:
+    """Absolute path of a local URL."""
+    return os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
+
+
+def join(url: str, *names: str) -> str:
+    """Append path components to a URL or path."""
+    return "/".join([url.rstrip("/") if url != "/" else "", *names])
+
+
+def list_files(patterns: Sequence[str] | str) -> list[RawFile]:
+    """List the files that a source reads.
+
+    Parameters
+    ----------
+    patterns
+        Each one a file, a glob (``*``, ``?``, ``[…]``, ``**`` for any depth) or a folder, which is taken with all
+        below it. Names that begin with ``_`` or ``.`` are skipped below a folder and in a glob.
+
+    Returns
+    -------
+    list[RawFile]
+        Each file once, sorted by path: the order does not depend on the file system.
+
+    Raises
+    ------
+    SourceError
+        If a pattern matches nothing; names it.
+    Unreachable
+        If the store does not answer.
+
+    Notes
+    -----
+    Cost: one directory scan for each local folder, one listing for each remote pattern; no file is opened.
+    """
+    found: dict[str, RawFile] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        files = list(_local_files(local_path(pattern)) if is_local(pattern) else _remote_files(pattern))
+        if not files:
+            raise SourceError(
+                f"{pattern}: no file is there. Names that begin with '_' or '.' do not count; "
+                "relative paths start at the spec's folder."
+            )
+        found.update((file.path, file) for file in files)
+    return [found[path] for path in sorted(found)]
+
+
+def _hive(relative: str) -> dict[str, str | None]:
+    pairs: dict[str, str | None] = {}
+    for part in relative.split("/")[:-1]:
+        key, equals, value = part.partition("=")
+        if equals and key:
+            pairs[unquote(key)] = None if value == _HIVE_NULL else unquote(value)
+    return pairs
+
+
+def _hidden(relative: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in relative.split("/"))
+
+
+def _fixed_part(path: str) -> str:
+    """The leading folders of a pattern that hold no wildcard, with the closing slash."""
+    parts = path.split("/")
+    first = next(i for i, part in enumerate(parts) if _WILDCARDS & set(part))
+    return "/".join(parts[:first]) + "/"
+
+
+def _local_files(path: str) -> Iterator[RawFile]:
+    if os.path.isdir(path):
+        root = path.rstrip("/") + "/"
+        yield from (_described(e.path, e.stat(), root) for e in _walk(root, set()))
+    elif os.path.isfile(path):
+        yield _described(path, os.stat(path), path)
+    elif _WILDCARDS & set(path):
+        root = _fixed_part(path)
+        for match in globbing.iglob(path, recursive=True):
+            if not _hidden(match[len(root) :]) and os.path.isfile(match):
+                yield _described(match, os.stat(match), root)
+
+
+def _described(path: str, stat: os.stat_result, root: str) -> RawFile:
+    return RawFile(path, stat.st_size, f"mtime:{stat.st_mtime_ns}", _hive(path[len(root) :]))
+
+
+def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
+    """Files below a folder; links to folders are followed, but never into a folder that holds the link."""
+    stat = os.stat(folder)
+    here = (stat.st_dev, stat.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(("_", ".")):
+                continue
+            if entry.is_dir():
+                yield from _walk(entry.path, above | {here})
+            elif entry.is_file():
+                yield entry
+
+
+@contextmanager
+def _talking_to(url: str) -> Iterator[None]:
+    """Turn what a store's client raises into the two errors that mean something to the user."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, SourceError, Unreachable):
+        raise
+    except PermissionError as error:
+        raise SourceError(
+            f"{url}: permission denied ({error}). Check the credentials of this store."
+        ) from error
+    except Exception as error:  # clients raise botocore, aiohttp, google errors: no common base to name
+        raise Unreachable(f"{url}: the store can't be reached: {type(error).__name__}: {error}") from error
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Give the fsspec file system of a URL, and the path inside it.
+
+    Raises
+    ------
+    SourceError
+        If no installed package serves the URL's scheme.
+    """
+    import fsspec  # type: ignore[import-untyped]
+
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        scheme = url.partition("://")[0]
+        raise SourceError(f"{url}: nothing installed serves '{scheme}://': {error}") from error
+    return fs, str(path)
+
+
+def _remote_files(url: str) -> Iterator[RawFile]:
+    with _talking_to(url):
+        fs, path = filesystem(url)
+        fs.invalidate_cache()
+        is_glob = bool(_WILDCARDS & set(path))
+        try:
+            listed = fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
+        except FileNotFoundError:
+            listed = {}
+    root = _fixed_part(path) if is_glob else path.rstrip("/") + "/"
+    for name, info in listed.items():
+        if info.get("type") == "directory" or (name != path and _hidden(name[len(root) :])):
+            continue
+        yield RawFile(
+            str(fs.unstrip_protocol(name)), int(info["size"]), _remote_version(info), _hive(name[len(root) :])
+        )
+
+
+def _remote_version(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "md5Hash", "content_md5"):
+        if info.get(key):
+            return f"etag:{str(info[key]).strip(chr(34))}"
+    for key in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        if info.get(key):
+            return f"mtime:{info[key]}"
+    return f"size:{info['size']}"
+
+
+# ---------------------------------------------------------------- small objects of a store
+
+
+def read_bytes(url: str) -> bytes:
+    """Read a whole object.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    Unreachable
+        If the store does not answer.
+    """
+    if is_local(url):
+        return Path(local_path(url)).read_bytes()
+    with _talking_to(url):
+        fs, path = filesystem(url)
+        return bytes(fs.cat_file(path))
+
+
+def write_new(url: str, data: bytes) -> bool:
+    """Create an object, whole or not at all; of several writers exactly one wins.
+
+    Returns
+    -------
+    bool
+        False if the object was there before; it is then unchanged.
+
+    Notes
+    -----
+    Local: a synced temporary file is hard-linked to its name. Elsewhere: fsspec's ``mode="create"``, which is a
+    conditional PUT on S3, GCS and Azure.
+    """
+    if not is_local(url):
+        with _talking_to(url):
+            fs, path = filesystem(url)
+            try:
+                fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+    target = Path(local_path(url))
+    with _temporary(target, data) as temporary:
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+    _sync_folder(target.parent)
+    return True
+
+
+def write_atomic(url: str, data: bytes) -> None:
+    """Write or replace an object; a reader sees the old bytes or the new ones, never a mixture."""
+    if not is_local(url):
+        with _talking_to(url):
+            fs, path = filesystem(url)
+            fs.pipe_file(path, data)
+        return
+    target = Path(local_path(url))
+    with _temporary(target, data) as temporary:
+        os.replace(temporary, target)
+    _sync_folder(target.parent)
+
+
+@contextmanager
+def _temporary(target: Path, data: bytes) -> Iterator[str]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp gives 0600, and a store is shared
+        yield name
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def exists(url: str) -> bool:
+    """Whether an object or folder is there."""
+    if is_local(url):
+        return os.path.exists(local_path(url))
+    with _talking_to(url):
+        fs, path = filesystem(url)
+        fs.invalidate_cache()
+        return bool(fs.exists(path))
+
+
+def list_names(url: str) -> list[str]:
+    """Names directly in a folder, sorted; empty if there is no such folder. Temporary files are left out."""
+    if is_local(url):
+        try:
+            names = os.listdir(local_path(url))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    else:
+        with _talking_to(url):
+            fs, path = filesystem(url)
+            fs.invalidate_cache()
+            try:
+                names = [entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)]
+            except FileNotFoundError:
+                return []
+    return sorted(name for name in names if not name.startswith(".tmp-"))
+
+
+def delete(url: str) -> bool:
+    """Delete an object; False if it was not there."""
+    try:
+        if is_local(url):
+            os.unlink(local_path(url))
+        else:
+            with _talking_to(url):
+                fs, path = filesystem(url)
+                fs.rm_file(path)
+    except FileNotFoundError:
+        return False
+    return True
