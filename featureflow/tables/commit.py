@@ -1,0 +1,363 @@
+"""One Delta commit is exactly one version: everything before it is invisible, everything after it can be made up for.
+
+1. Workers wrote files under their final names; no version lists them.
+2. The record is written, under a name of its own.
+3. **The commit**: the next number of the Delta log is created if absent. A lost race creates nothing.
+4. The projection into ``_ff/versions``. A publisher killed before it is made up for by the next reader.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+import featureflow
+from featureflow.core import storage
+from featureflow.core.errors import CommitConflict, CommitUnknown, CorruptionError, TableError, Unreachable
+from featureflow.core.fingerprints import fingerprint
+from featureflow.tables import delta_log, layout, records, statistics, versions
+from featureflow.tables.parquet_files import StagedFile, file_size
+from featureflow.tables.schema_json import schema_to_json
+from featureflow.tables.state import TableState, read_state
+from featureflow.tables.versions import Version
+
+logger = logging.getLogger(__name__)
+
+_OURS = frozenset(
+    [
+        "format",
+        "version",
+        "parent",
+        "operation",
+        "published",
+        "engine",
+        "schema",
+        "partition",
+        "partition_column",
+    ]
+    + ["keys", "time", "rows", "bytes", "files", "statistics", "files_digest", "table_id"]
+)
+"""Entries of a record that only :func:`publish` writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What :func:`publish` made: the version, and whether this call or an earlier one of the same build did it."""
+
+    version: int
+    delta_version: int
+    rows: int
+    bytes: int
+    files_added: int
+    files_removed: int
+    files_kept: int
+
+
+def _nothing(_phase: str) -> None:
+    return None
+
+
+def publish(
+    table_url: str,
+    *,
+    schema: pa.Schema,
+    partition: str,
+    keys: list[str],
+    time: str | None,
+    adds: list[StagedFile],
+    removes: list[str],
+    record: dict[str, Any],
+    expected_version: int | None,
+    operation: str = "publish",
+    on_phase: Callable[[str], None] = _nothing,
+) -> Published:
+    """Make a set of changes visible as the table's next version.
+
+    Parameters
+    ----------
+    table_url
+        Root of the table.
+    schema
+        Columns without the storage column, with storable types. Where it, or the partition, differs from the version
+        before, every file of that version must be removed: a new definition is a full replacement.
+    partition, keys, time
+        How the table is cut and pruned.
+    adds, removes
+        New files, and paths of files that the version before lists. A file that is listed and added again is kept.
+    record
+        JSON values to remember; ``build`` and ``definition_hash`` are required.
+    expected_version
+        The version that was planned against; None: the table must not exist yet.
+    operation
+        ``publish`` or ``restore``.
+    on_phase
+        Called with ``checked``, ``recorded``, ``committed``, ``projected`` after these steps; for tests and progress.
+
+    Raises
+    ------
+    CommitConflict
+        Nothing was published, because another build was faster. Plan again.
+    CommitUnknown
+        The store failed during the commit and could not be asked afterwards. Calling again with the same build is
+        safe: a build publishes at most once.
+    Unreachable
+        The store failed, and nothing was published.
+    TableError
+        The request contradicts itself, or someone else changed the Delta table.
+
+    Notes
+    -----
+    Cost: proportional to the number of live files for the record, to the changes for the commit.
+    """
+    head = versions.head(table_url)
+    latest = head.latest if head else None
+    if latest and latest.build == record["build"]:
+        return Published(latest.version, latest.delta_version, latest.rows, latest.bytes, 0, 0, latest.files)
+    _check_head(table_url, head, expected_version)
+    before = read_state(table_url, latest) if latest else None
+    after = _files_after(table_url, before, adds, removes, schema, partition)
+    on_phase("checked")
+    version = _new_version(table_url, before, record, operation, after, head.last_commit + 1 if head else 0)
+    remembered = _remembered(version, before, record, schema, partition, keys, time, after)
+    name, digest = records.write_record(table_url, remembered, after)
+    version = replace(version, record=name, record_digest=digest)
+    on_phase("recorded")
+    changes = _changes(before, after, remembered, schema, partition)
+    _commit(table_url, version, changes)
+    on_phase("committed")
+    with suppress(
+        OSError, Unreachable
+    ):  # committed is committed: the next reader makes up for the projection
+        versions.project(table_url, version)
+    on_phase("projected")
+    _checkpoint(table_url, version)
+    added = sum("add" in change for change in changes)
+    removed = sum("remove" in change for change in changes)
+    return Published(
+        version.version,
+        version.delta_version,
+        version.rows,
+        version.bytes,
+        added,
+        removed,
+        len(after) - added,
+    )
+
+
+def _check_head(table_url: str, head: versions.Head | None, expected: int | None) -> None:
+    found = head.latest.version if head and head.latest else None
+    if head and head.foreign:
+        raise TableError(
+            f"{table_url}: commit {head.foreign[0]} of the Delta log was not made by featureflow and changes the table. "
+            f"`featureflow restore` brings a version back as the next one; nothing was published."
+        )
+    if found != expected:
+        was = "no table" if expected is None else f"version {expected}"
+        now = "no table" if found is None else f"version {found}"
+        raise CommitConflict(f"{table_url}: was planned against {was}, but there is {now} now. Plan again.")
+
+
+def _files_after(
+    table_url: str,
+    before: TableState | None,
+    adds: list[StagedFile],
+    removes: list[str],
+    schema: pa.Schema,
+    partition: str,
+) -> list[StagedFile]:
+    """Files of the new version; refuses what would lose, double or hide rows."""
+    if not schema.equals(layout.storable(schema)):
+        raise TableError(
+            f"{table_url}: the schema has types that are not stored; use layout.storable(schema): {schema}"
+        )
+    listed = {file.path: file for file in before.files} if before else {}
+    unknown = sorted(set(removes) - set(listed))
+    if unknown:
+        raise TableError(f"{table_url}: {unknown[0]} can't be removed, the version before does not list it.")
+    kept = {path: file for path, file in listed.items() if path not in set(removes)}
+    column = layout.partition_column(partition, schema.names)
+    schema_hash = fingerprint(schema_to_json(schema))
+    new = {file.path: file for file in adds if file.path not in kept}
+    for file in [*kept.values(), *new.values()]:
+        found, slice_, _, _ = layout.parse_path(file.path)
+        layout.check_slice(partition, slice_)
+        if found != column or file.schema_hash != schema_hash:
+            raise TableError(
+                f"{table_url}: {file.path} has other columns or another partition than the new version. "
+                "A changed definition replaces every file."
+            )
+    after = sorted([*kept.values(), *new.values()], key=lambda file: file.path)
+    units: dict[tuple[str | None, int], str] = {}
+    for file in after:
+        other = units.setdefault((file.slice, file.bucket), file.path)
+        if other != file.path:
+            raise TableError(
+                f"{table_url}: {other} and {file.path} hold the same slice and bucket; remove one of them."
+            )
+    _check_staged(table_url, list(new.values()))
+    return after
+
+
+def _check_staged(table_url: str, files: list[StagedFile]) -> None:
+    """A file that gc or a person deleted since it was staged must not get into a version."""
+
+    def problem(file: StagedFile) -> str | None:
+        try:
+            size = file_size(storage.join(table_url, file.path))
+        except FileNotFoundError:
+            return f"{file.path} is missing"
+        return None if size == file.size else f"{file.path} has {size} bytes instead of {file.size}"
+
+    with ThreadPoolExecutor(16) as pool:
+        problems = [text for text in pool.map(problem, files) if text]
+    if problems:
+        raise CorruptionError(
+            f"{table_url}: staged {'; '.join(problems[:3])}. Build again; nothing was published."
+        )
+
+
+def _new_version(
+    table_url: str,
+    before: TableState | None,
+    record: dict[str, Any],
+    operation: str,
+    after: list[StagedFile],
+    commit: int,
+) -> Version:
+    now = datetime.now(UTC)
+    if before:  # clocks differ between machines, but "the version at this time" must follow the numbers
+        now = max(now, datetime.fromisoformat(before.info.published) + timedelta(microseconds=1))
+    return Version(
+        version=before.version + 1 if before else 1,
+        delta_version=commit,
+        build=record["build"],
+        definition_hash=record["definition_hash"],
+        operation=operation,
+        record="",
+        record_digest="",
+        published=now.isoformat(timespec="microseconds"),
+        rows=sum(file.rows for file in after),
+        bytes=sum(file.size for file in after),
+        files=len(after),
+        table_id=before.info.table_id if before else delta_log.new_table_id(),
+    )
+
+
+def _remembered(
+    version: Version,
+    before: TableState | None,
+    record: dict[str, Any],
+    schema: pa.Schema,
+    partition: str,
+    keys: list[str],
+    time: str | None,
+    after: list[StagedFile],
+) -> dict[str, Any]:
+    clash = sorted(_OURS & set(record))
+    if clash:
+        raise ValueError(f"record entries {clash} are written by publish itself.")
+    missing = [name for name in (*keys, *([time] if time else [])) if name not in schema.names]
+    if missing:
+        raise TableError(f"key or time columns {missing} are not in the schema {schema.names}.")
+    return {
+        **record,
+        "version": version.version,
+        "parent": before.version if before else None,
+        "operation": version.operation,
+        "published": version.published,
+        "engine": f"featureflow {featureflow.__version__}",
+        "table_id": version.table_id,
+        "schema": schema_to_json(schema),
+        "partition": partition,
+        "partition_column": layout.partition_column(partition, schema.names),
+        "keys": keys,
+        "time": time,
+        "rows": version.rows,
+        "bytes": version.bytes,
+        "files": version.files,
+        "statistics": statistics.merge((file.columns for file in after), schema),
+    }
+
+
+def _changes(
+    before: TableState | None, after: list[StagedFile], new: dict[str, Any], schema: pa.Schema, partition: str
+) -> list[dict[str, Any]]:
+    now_ms = _milliseconds(new["published"])
+    changes: list[dict[str, Any]] = []
+    same = before is not None and all(
+        before.record[k] == new[k] for k in ("schema", "partition_column", "keys", "time")
+    )
+    column = new["partition_column"]
+    if before is None:
+        changes.append(delta_log.protocol_action())
+    if not same:
+        kind = layout.partition_type(partition) if column else None
+        pruning = [*new["keys"], *([new["time"]] if new["time"] else [])]
+        changes.append(delta_log.metadata_action(new["table_id"], schema, column, kind, pruning, now_ms))
+    live = {file.path: file for file in before.files} if before else {}
+    kept = {file.path for file in after} & set(live)
+    old_column = before.partition_column if before else None
+    for path, file in sorted(live.items()):
+        if path not in kept:
+            changes.append(delta_log.remove_action(path, old_column, file.slice, file.size, now_ms))
+    for file in after:
+        if file.path not in kept:
+            changes.append(delta_log.add_action(file.path, column, file.slice, file.size, file.delta_stats))
+    return changes
+
+
+def _milliseconds(published: str) -> int:
+    return int(datetime.fromisoformat(published).timestamp() * 1000)
+
+
+def _commit(table_url: str, version: Version, changes: list[dict[str, Any]]) -> None:
+    """Create the next entry of the log; after any doubt, look what is there."""
+    path = delta_log.commit_path(version.delta_version)
+    url = storage.join(table_url, path)
+    ours = versions.commit_content(version)
+    data = delta_log.encode(
+        ours,
+        version.operation.upper(),
+        f"featureflow/{featureflow.__version__}",
+        changes,
+        _milliseconds(version.published),
+    )
+    failure: BaseException | None = None
+    try:
+        if storage.write_new(url, data):
+            return
+    except (OSError, Unreachable) as error:
+        failure = error
+    # The entry may be ours although the store said no: a client that repeats a PUT whose reply was lost is told
+    # that the object exists. Only the content decides.
+    try:
+        found = delta_log.read_commit(table_url, version.delta_version)
+    except FileNotFoundError:
+        raise Unreachable(
+            f"{url}: the commit failed and is not there; nothing was published. {failure}"
+        ) from failure
+    except (OSError, Unreachable, ValueError) as error:
+        raise CommitUnknown(
+            f"{url}: the store failed during the commit ({failure}) and can't be asked ({error}). Build {version.build} may "
+            f"or may not be version {version.version}; `featureflow history` will tell. Building again is safe."
+        ) from error
+    if found.ours is None or found.ours.get("record") != version.record:
+        raise CommitConflict(
+            f"{table_url}: another writer made commit {version.delta_version} first. Plan again."
+        )
+
+
+def _checkpoint(table_url: str, version: Version) -> None:
+    if version.delta_version == 0 or version.delta_version % delta_log.CHECKPOINT_INTERVAL:
+        return
+    try:
+        delta_log.checkpoint(table_url)
+    except Exception as error:  # noqa: BLE001  a checkpoint only makes other readers faster; the version is there
+        logger.debug("did not write a checkpoint of %s: %s", table_url, error)
