@@ -1,0 +1,347 @@
+"""Types of single values in a spec: durations, SQL, column types, lists that may be written as one value.
+
+Validators raise ``ValueError`` for wrong types too: pydantic collects only those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from featureflow.core.durations import Duration
+from featureflow.spec.ops import Op, op_json_schema, parse_op
+from featureflow.spec.suggest import closest, did_you_mean
+
+#: longest SQL text that is accepted; an expression that needs more belongs into several ``derive:`` columns
+SQL_LIMIT_CHARACTERS = 4096
+
+DURATION_PATTERN = r"^(\d+(us|ms|s|m|h|d|w))+$"
+
+#: types of ``columns:``, and other spellings that mean the same
+COLUMN_TYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float32", "float64", "string", "binary", "date", "timestamp", "time", "duration"),
+)
+_SAME_TYPE = {
+    "boolean": "bool",
+    "str": "string",
+    "utf8": "string",
+    "double": "float64",
+    "datetime": "timestamp",
+}
+_LIKELY_TYPE = {
+    "int": "int64",
+    "integer": "int64",
+    "bigint": "int64",
+    "long": "int64",
+    "smallint": "int16",
+    "float": "float64",
+    "number": "float64",
+    "numeric": "decimal(18, 2)",
+    "decimal": "decimal(18, 2)",
+    "text": "string",
+    "varchar": "string",
+    "bytes": "binary",
+    "timestamp[us]": "timestamp",
+}
+_DECIMAL = re.compile(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)")
+_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+#: what Rust's regex crate, which Polars uses, does not have but Python's does
+_NOT_IN_RUST = re.compile(r"\(\?(?:=|!|<=|<!|P=)|\\[1-9]")
+
+
+class SpecModel(BaseModel):
+    """A part of a spec: frozen, no unknown fields, no silent conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class AsTuple:
+    """Marks a tuple that YAML writes as a list; with ``single`` also as one bare value."""
+
+    def __init__(self, *, single: bool = False) -> None:
+        self.single = single
+
+    def _convert(self, given: Any) -> Any:
+        if isinstance(given, list):
+            return tuple(given)
+        return (given,) if self.single and given is not None else given
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Convert before pydantic's own check of the tuple."""
+        return core_schema.no_info_before_validator_function(self._convert, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """A list, or one of its items."""
+        made = handler(schema)
+        return {"anyOf": [made["items"], made]} if self.single and "items" in made else made
+
+
+def _article(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return f"{value!r}"
+
+
+def parse_duration(given: Any) -> Duration:
+    """Read a duration, with a suggestion for what people write instead.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if isinstance(given, Duration):
+        return given
+    if not isinstance(given, str):
+        unit = f" Add a unit, such as '{given}s' or '{given}d'." if isinstance(given, int) else ""
+        raise ValueError(f"must be a duration such as '7d'; got {_article(given)}.{unit}")
+    try:
+        return Duration.parse(given)
+    except ValueError:
+        likely = _likely_duration(given)
+        hint = f" Did you mean {likely!r}?" if likely else ""
+        raise ValueError(
+            f"{given!r} is not a duration.{hint} Write it as 250ms, 5s, 10m, 1h, 1d, 2w or lifetime."
+        ) from None
+
+
+_WORDS = {
+    **dict.fromkeys(("us", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("ms", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("d", "day", "days"), "d"),
+    **dict.fromkeys(("w", "wk", "week", "weeks"), "w"),
+}
+
+
+def _likely_duration(given: str) -> str | None:
+    text = given.strip().lower()
+    if text in ("all", "forever", "inf", "infinite", "unbounded", "life", "ever"):
+        return "lifetime"
+    parts = re.fullmatch(r"[+-]?\s*(\d{1,9})\s*([a-z]+)", text)
+    if parts is None:
+        return closest(text, ["lifetime"])
+    if parts[2] in ("mo", "month", "months"):
+        return f"{int(parts[1]) * 30}d"
+    if parts[2] in ("y", "yr", "year", "years"):
+        return f"{int(parts[1]) * 365}d"
+    return f"{parts[1]}{_WORDS[parts[2]]}" if parts[2] in _WORDS else None
+
+
+def _duration(*, zero: bool, lifetime: bool) -> Callable[[Any], Duration]:
+    def read(given: Any) -> Duration:
+        found = parse_duration(given)
+        if found.microseconds is None and not lifetime:
+            raise ValueError("must be a duration such as '7d'; 'lifetime' is only for windows.")
+        if found.microseconds == 0 and not zero:
+            raise ValueError(f"must be a positive duration such as '7d'; got {str(found)!r}.")
+        if found.microseconds is not None and found.microseconds >= 2**62:
+            raise ValueError(f"{str(found)!r} is longer than times can be. Write lifetime for no limit.")
+        return found
+
+    return read
+
+
+def parse_type(given: Any) -> str:
+    """Read a column type; returns its one canonical spelling.
+
+    Raises
+    ------
+    ValueError
+        For an unknown type.
+    """
+    if isinstance(given, str):
+        text = given.strip().lower()
+        text = _SAME_TYPE.get(text, text)
+        decimal = _DECIMAL.fullmatch(text)
+        if decimal is not None and 1 <= int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1]):
+            return f"decimal({int(decimal[1])}, {int(decimal[2])})"
+        if text in COLUMN_TYPES:
+            return text
+        if text in _LIKELY_TYPE:
+            known = ", ".join((*COLUMN_TYPES, "decimal(p, s)"))
+            raise ValueError(f"unknown type {given!r}. Did you mean {_LIKELY_TYPE[text]!r}? Known: {known}.")
+    raise ValueError(f"unknown type {given!r}. {did_you_mean(given, (*COLUMN_TYPES, 'decimal(p, s)'))}")
+
+
+def parse_timestamp(given: Any) -> datetime:
+    """Read an ISO 8601 date or date and time; naive if it names no zone.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if isinstance(given, datetime):
+        return given
+    if isinstance(given, str):
+        try:
+            return datetime.fromisoformat(given)
+        except ValueError:
+            pass
+    raise ValueError(
+        f"must be a date or time such as 2026-01-01 or 2026-01-01T06:00Z; got {_article(given)}."
+    )
+
+
+def _text(given: Any, what: str) -> str:
+    if not isinstance(given, str):
+        hint = f" Put it in quotes: '{given}'." if isinstance(given, int | float) else ""
+        raise ValueError(f"must be {what}; got {_article(given)}.{hint}")
+    if not given.strip():
+        raise ValueError(f"must be {what}; it is empty.")
+    return given
+
+
+def _sql(given: Any) -> str:
+    text = _text(given, "an SQL expression in quotes")
+    if len(text) > SQL_LIMIT_CHARACTERS:
+        raise ValueError(
+            f"the expression has {len(text)} characters; at most {SQL_LIMIT_CHARACTERS} are accepted. "
+            "Split it into several derive columns."
+        )
+    return text
+
+
+def _regex(given: Any) -> str:
+    text = _text(given, "a regular expression in quotes")
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}.") from None
+    unknown = _NOT_IN_RUST.search(text)
+    if unknown is not None:
+        raise ValueError(f"{unknown[0]!r} (look-around or back-reference) is not supported in {text!r}.")
+    return text
+
+
+def _timezone(given: Any) -> str:
+    text = _text(given, "the name of a time zone such as Europe/Berlin")
+    try:
+        ZoneInfo(text)
+    except (
+        ValueError,
+        OSError,
+        KeyError,
+    ):  # ZoneInfoNotFoundError is a KeyError; a folder's name is an OSError
+        raise ValueError(f"unknown time zone {text!r}. Use a name of the IANA list, such as UTC.") from None
+    return text
+
+
+def _table_name(given: Any) -> str:
+    if isinstance(given, str) and _TABLE_NAME.fullmatch(given):
+        return given
+    raise ValueError(
+        f"{given!r} can't be a name: it needs a small letter first, then small letters, digits and _ "
+        "(63 characters at most)."
+    )
+
+
+def _scalar(given: Any) -> Any:
+    if given is None or isinstance(given, str | int | float | bool):
+        return given
+    raise ValueError(f"must be one text, number, true, false or null; got {_article(given)}.")
+
+
+def _given_scalar(given: Any) -> Any:
+    if given is None:
+        raise ValueError("must be a text, a number, true or false; got null.")
+    return _scalar(given)
+
+
+def _number(given: Any) -> Any:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return given
+    raise ValueError(f"must be a number; got {_article(given)}.")
+
+
+_TEXT_SCHEMA = {"type": "string", "minLength": 1}
+_DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN}
+_as_text = PlainSerializer(str, return_type=str)
+
+
+def _text_field(what: str) -> Any:
+    return BeforeValidator(lambda given: _text(given, what))
+
+
+#: positive, or ``lifetime``
+WindowLength = Annotated[
+    Duration,
+    PlainValidator(_duration(zero=False, lifetime=True)),
+    _as_text,
+    WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "lifetime"}]}),
+]
+#: positive
+PositiveDuration = Annotated[
+    Duration,
+    PlainValidator(_duration(zero=False, lifetime=False)),
+    _as_text,
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+#: zero or more
+Delay = Annotated[
+    Duration, PlainValidator(_duration(zero=True, lifetime=False)), _as_text, WithJsonSchema(_DURATION_SCHEMA)
+]
+OpField = Annotated[
+    Op,
+    PlainValidator(parse_op),
+    PlainSerializer(lambda op: op.spelled()),
+    WithJsonSchema(op_json_schema()),
+]
+Timestamp = Annotated[
+    datetime,
+    PlainValidator(parse_timestamp),
+    PlainSerializer(lambda at: at.isoformat(), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}"}),
+]
+Text = Annotated[str, _text_field("text"), WithJsonSchema(_TEXT_SCHEMA)]
+ColumnName = Annotated[str, _text_field("the name of a column"), WithJsonSchema(_TEXT_SCHEMA)]
+Reference = Annotated[str, _text_field("the name of a source or feature table"), WithJsonSchema(_TEXT_SCHEMA)]
+TableName = Annotated[
+    str,
+    BeforeValidator(_table_name),
+    WithJsonSchema({"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,62}$"}),
+]
+Sql = Annotated[
+    str, BeforeValidator(_sql), WithJsonSchema({**_TEXT_SCHEMA, "maxLength": SQL_LIMIT_CHARACTERS})
+]
+Regex = Annotated[str, BeforeValidator(_regex), WithJsonSchema(_TEXT_SCHEMA)]
+TimeZone = Annotated[str, BeforeValidator(_timezone), WithJsonSchema(_TEXT_SCHEMA)]
+ColumnType = Annotated[
+    str,
+    BeforeValidator(parse_type),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": [*COLUMN_TYPES, *_SAME_TYPE]},
+                {"type": "string", "pattern": r"^decimal\(\s*\d{1,2}\s*,\s*\d{1,2}\s*\)$"},
+            ]
+        }
+    ),
+]
+_SCALAR_TYPES = ["string", "number", "boolean"]
+#: text, number, boolean or null, as YAML gave it
+Scalar = Annotated[Any, PlainValidator(_scalar), WithJsonSchema({"type": [*_SCALAR_TYPES, "null"]})]
+#: the same without null
+GivenScalar = Annotated[Any, PlainValidator(_given_scalar), WithJsonSchema({"type": _SCALAR_TYPES})]
+Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
