@@ -159,7 +159,8 @@ def _prefix(mantissa: NDArray[np.int64], shift: NDArray[np.int16], out: NDArray[
 
 
 @kernel
-def _window(prefix: NDArray[np.uint64], left: int, right: int) -> tuple[np.uint64, np.uint64]:
+def window_128(prefix: NDArray[np.uint64], left: int, right: int) -> tuple[np.uint64, np.uint64]:
+    """Sum of ``[left, right)`` as a signed 128-bit integer, two limbs."""
     low = prefix[right, 0] - prefix[left, 0]
     high = prefix[right, 1] - prefix[left, 1] - np.uint64(prefix[right, 0] < prefix[left, 0])
     return low, high
@@ -179,7 +180,7 @@ def _float_sums(
         if count <= 0:
             out[i] = 0.0
             continue
-        low, high = _window(prefix, lo[i], hi[i])
+        low, high = window_128(prefix, lo[i], hi[i])
         negative = (high >> np.uint64(63)) != _0
         if negative:
             low = ~low + np.uint64(1)
@@ -206,7 +207,7 @@ def _integer_sums(
 ) -> int:
     overflow = -1
     for i in range(lo.size):
-        low, high = _window(prefix, lo[i], hi[i])
+        low, high = window_128(prefix, lo[i], hi[i])
         out[i] = np.int64(low)
         if np.int64(high) != (np.int64(low) >> 63):
             overflow = i
@@ -259,7 +260,8 @@ def _wide_sums(
         out[i] = -x if negative else x
 
 
-def _prefix_of(events: EventColumn, column: Decoded) -> NDArray[np.uint64] | None:
+def prefix_sums(events: EventColumn, column: Decoded) -> NDArray[np.uint64] | None:
+    """128-bit prefix sums, two limbs a row; None if a sum, or 2**126 in size, could not fit. Shared by the cache."""
     if "prefix" not in events.cache:
         prefix = None
         if column.bits + int(column.mantissa.size).bit_length() <= _PREFIX_BITS:
@@ -297,7 +299,7 @@ def window_sums(events: EventColumn, selected: Dense, *, divide: bool = False) -
     Cost: O(n) once per column for the prefix (16 bytes a row), then O(1) a window.
     """
     column = decoded(events, selected)
-    prefix = _prefix_of(events, column)
+    prefix = prefix_sums(events, column)
     out = np.empty(selected.lo.size, np.float64)
     if prefix is not None:
         _float_sums(prefix, selected.lo, selected.hi, column.low, divide, out)
@@ -322,7 +324,7 @@ def window_integer_sums(events: EventColumn, selected: Dense, *, what: str = "su
         If a sum does not fit 64 bits; nothing ever wraps around.
     """
     column = decoded(events, selected)
-    prefix = _prefix_of(events, column)
+    prefix = prefix_sums(events, column)
     # 63 bits of value and at most 63 of count fit the 128-bit prefix, always
     assert prefix is not None
     out = np.empty(selected.lo.size, np.int64)
