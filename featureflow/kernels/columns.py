@@ -66,7 +66,8 @@ def dense(events: EventColumn, windows: Windows) -> Dense:
 
 def dense_values(events: EventColumn, selected: Dense) -> NDArray[Any]:
     """Values of the rows that count."""
-    assert events.values is not None
+    if events.values is None:
+        raise TypeError("rows without a column have no values; only count works on them.")
     if selected.rows is None:
         return events.values
     if "values" not in events.cache:
@@ -143,23 +144,33 @@ def from_physical(
     return taken if taken.type == kind else taken.cast(kind)
 
 
+def column_type(events: EventColumn) -> pa.DataType:
+    """Type of the column.
+
+    Raises
+    ------
+    TypeError
+        If there is no column, only rows to count.
+    """
+    if events.type is None:
+        raise TypeError("rows without a column have no type; only count works on them.")
+    return events.type
+
+
 def take(events: EventColumn, values: NDArray[Any], positions: NDArray[np.int64]) -> pa.Array:
     """Values at these positions, as the column's own type; null where a position is negative."""
-    assert events.type is not None
     present = positions >= 0
-    if values.size == 0:
-        taken = np.zeros(positions.size, values.dtype)
-    else:
-        taken = values[np.where(present, positions, 0)]
-    return from_physical(taken, present, events.type, events.categories)
+    # without rows every position is negative, and there is nothing to index
+    taken = values[np.where(present, positions, 0)] if values.size else np.zeros(positions.size, values.dtype)
+    return from_physical(taken, present, column_type(events), events.categories)
 
 
 def lists(
     events: EventColumn, values: NDArray[Any], offsets: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> pa.Array:
     """Lists of values: list ``i`` holds ``positions[offsets[i]:offsets[i + 1]]``; an empty one is null."""
-    assert events.type is not None
-    flat = from_physical(values[positions], np.ones(positions.size, np.bool_), events.type, events.categories)
+    kind = column_type(events)
+    flat = from_physical(values[positions], np.ones(positions.size, np.bool_), kind, events.categories)
     if offsets[-1] > np.iinfo(np.int32).max:
         raise OverflowError(
             f"lists of {int(offsets[-1])} elements in one partition; Arrow's limit is 2**31 - 1. "
@@ -167,4 +178,4 @@ def lists(
         )
     bitmap, missing = _bitmap(np.diff(offsets) > 0)
     buffers = [bitmap, pa.py_buffer(offsets.astype(np.int32))]
-    return pa.Array.from_buffers(pa.list_(events.type), offsets.size - 1, buffers, missing, children=[flat])
+    return pa.Array.from_buffers(pa.list_(kind), offsets.size - 1, buffers, missing, children=[flat])

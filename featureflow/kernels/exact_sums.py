@@ -2,8 +2,8 @@
 
 Every finite double is an odd integer times a power of two. A column is taken apart once into such pairs; measured
 from the lowest set bit of the column, all of them are integers, and sums of integers neither round nor drift. So the
-sum of a window equals ``math.fsum`` of it to the last bit, whatever lies outside the window, wherever the partition was cut,
-and in whatever order events of one time come.
+sum of a window equals ``math.fsum`` of it to the last bit, whatever lies outside the window, wherever the partition
+was cut, and in whatever order events of one time come.
 
 Usual columns span fewer than 126 bits, sum included: there a prefix of 128-bit integers gives every window of every
 length by one subtraction. Wider ones (1e300 next to 1e-300) slide an accumulator of as many limbs as they need.
@@ -294,8 +294,8 @@ def window_sums(events: EventColumn, selected: Dense, *, divide: bool = False) -
 
     Notes
     -----
-    Determinism: a pure function of the window's values; a sum is the one nearest to the true sum. A mean is that sum (before
-    it could overflow) divided by the count: at most 1 ulp from the true mean.
+    Determinism: a pure function of the window's values; a sum is the double nearest to the true sum. A mean is
+    that sum (before it could overflow) divided by the count: at most 1 ulp from the true mean.
     Cost: O(n) once per column for the prefix (16 bytes a row), then O(1) a window.
     """
     column = decoded(events, selected)
@@ -325,8 +325,8 @@ def window_integer_sums(events: EventColumn, selected: Dense, *, what: str = "su
     """
     column = decoded(events, selected)
     prefix = prefix_sums(events, column)
-    # 63 bits of value and at most 63 of count fit the 128-bit prefix, always
-    assert prefix is not None
+    if prefix is None:  # 64 bits of value and 62 of count fit: not in any memory that exists
+        raise ComputeError(f"{what}: {selected.size} rows in one partition are more than 2**62.")
     out = np.empty(selected.lo.size, np.int64)
     overflow = _integer_sums(prefix, selected.lo, selected.hi, out)
     if overflow >= 0:

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
     # inside a kernel it is called without the compiler's context, which the signature of `function` can't say
-    return cast(Callable[..., Any], intrinsic(function))
+    return cast("Callable[..., Any]", intrinsic(function))
 
 
 def kernel(function: F) -> F:
@@ -24,7 +24,7 @@ def kernel(function: F) -> F:
     No ``parallel`` and no ``fastmath``: Dask runs one partition per thread, and a result may not depend on how a
     compiler reorders sums. Division by zero follows IEEE, so no hidden checks slow the loops down.
     """
-    return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    return cast("F", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
 @_instruction

@@ -1,8 +1,8 @@
 """Variance, skew and kurtosis of windows from exact power sums.
 
-The power sums S1..S4 of a window are integers (see :mod:`featureflow.kernels.exact_sums`), kept by adding the events that enter and
-subtracting those that leave. Central moments are integers too: ``n*S2 - S1**2`` is ``n**2`` times the population variance,
-with nothing rounded before the last step. So 100000…100001 and 1e15 next to 1 lose no digit.
+The power sums S1..S4 of a window are integers (see :mod:`featureflow.kernels.exact_sums`), kept by adding the events
+that enter and subtracting those that leave. Central moments are integers too: ``n*S2 - S1**2`` is ``n**2`` times the
+population variance, with nothing rounded before the last step. So 100000…100001 and 1e15 next to 1 lose no digit.
 """
 
 from __future__ import annotations

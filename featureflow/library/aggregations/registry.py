@@ -65,7 +65,7 @@ def make(op: str | dict[str, Any]) -> Aggregation:
     if not isinstance(name, str) or name not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {name!r}.{_suggest(str(name), AGGREGATIONS)}")
     if not isinstance(given, dict):
-        raise ValueError(  # noqa: TRY004  (the spec's reader collects ValueErrors)
+        raise ValueError(
             f"{name}: parameters are a mapping, {{{name}: {{parameter: value}}}}; got {given!r}."
         )
     entry = AGGREGATIONS[name]
