@@ -173,7 +173,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     SourceError
         If no installed package serves the URL's scheme.
     """
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     try:
         fs, path = fsspec.core.url_to_fs(url)
