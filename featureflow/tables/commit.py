@@ -30,19 +30,10 @@ from featureflow.tables.versions import Version
 
 logger = logging.getLogger(__name__)
 
-_OURS = frozenset(
-    [
-        "format",
-        "version",
-        "parent",
-        "operation",
-        "published",
-        "engine",
-        "schema",
-        "partition",
-        "partition_column",
-    ]
-    + ["keys", "time", "rows", "bytes", "files", "statistics", "files_digest", "table_id"]
+RESERVED = frozenset(
+    {"format", "version", "parent", "operation", "published", "engine", "schema", "partition"}
+) | frozenset(
+    {"partition_column", "keys", "time", "rows", "bytes", "files", "statistics", "files_digest", "table_id"}
 )
 """Entries of a record that only :func:`publish` writes."""
 
@@ -76,6 +67,7 @@ def publish(
     record: dict[str, Any],
     expected_version: int | None,
     operation: str = "publish",
+    over_foreign: bool = False,
     on_phase: Callable[[str], None] = _nothing,
 ) -> Published:
     """Make a set of changes visible as the table's next version.
@@ -97,6 +89,8 @@ def publish(
         The version that was planned against; None: the table must not exist yet.
     operation
         ``publish`` or ``restore``.
+    over_foreign
+        Undo commits that other writers made since the latest version, instead of refusing.
     on_phase
         Called with ``checked``, ``recorded``, ``committed``, ``projected`` after these steps; for tests and progress.
 
@@ -120,16 +114,17 @@ def publish(
     latest = head.latest if head else None
     if latest and latest.build == record["build"]:
         return Published(latest.version, latest.delta_version, latest.rows, latest.bytes, 0, 0, latest.files)
-    _check_head(table_url, head, expected_version)
+    _check_head(table_url, head, expected_version, over_foreign)
     before = read_state(table_url, latest) if latest else None
     after = _files_after(table_url, before, adds, removes, schema, partition)
     on_phase("checked")
-    version = _new_version(table_url, before, record, operation, after, head.last_commit + 1 if head else 0)
+    version = _new_version(before, record, operation, after, head.last_commit + 1 if head else 0)
     remembered = _remembered(version, before, record, schema, partition, keys, time, after)
     name, digest = records.write_record(table_url, remembered, after)
     version = replace(version, record=name, record_digest=digest)
     on_phase("recorded")
-    changes = _changes(before, after, remembered, schema, partition)
+    foreign = delta_log.live_files(table_url) if head and head.foreign else None
+    changes = _changes(before, after, remembered, schema, partition, foreign)
     _commit(table_url, version, changes)
     on_phase("committed")
     with suppress(
@@ -151,12 +146,12 @@ def publish(
     )
 
 
-def _check_head(table_url: str, head: versions.Head | None, expected: int | None) -> None:
+def _check_head(table_url: str, head: versions.Head | None, expected: int | None, over_foreign: bool) -> None:
     found = head.latest.version if head and head.latest else None
-    if head and head.foreign:
+    if head and head.foreign and not over_foreign:
         raise TableError(
-            f"{table_url}: commit {head.foreign[0]} of the Delta log was not made by featureflow and changes the table. "
-            f"`featureflow restore` brings a version back as the next one; nothing was published."
+            f"{table_url}: commit {head.foreign[0]} of the Delta log was not made by featureflow and changes the "
+            f"table. `featureflow restore` brings a version back as the next one; nothing was published."
         )
     if found != expected:
         was = "no table" if expected is None else f"version {expected}"
@@ -224,7 +219,6 @@ def _check_staged(table_url: str, files: list[StagedFile]) -> None:
 
 
 def _new_version(
-    table_url: str,
     before: TableState | None,
     record: dict[str, Any],
     operation: str,
@@ -260,7 +254,7 @@ def _remembered(
     time: str | None,
     after: list[StagedFile],
 ) -> dict[str, Any]:
-    clash = sorted(_OURS & set(record))
+    clash = sorted(RESERVED & set(record))
     if clash:
         raise ValueError(f"record entries {clash} are written by publish itself.")
     missing = [name for name in (*keys, *([time] if time else [])) if name not in schema.names]
@@ -287,30 +281,40 @@ def _remembered(
 
 
 def _changes(
-    before: TableState | None, after: list[StagedFile], new: dict[str, Any], schema: pa.Schema, partition: str
+    before: TableState | None,
+    after: list[StagedFile],
+    new: dict[str, Any],
+    schema: pa.Schema,
+    partition: str,
+    foreign: list[delta_log.Live] | None,
 ) -> list[dict[str, Any]]:
+    """The commit's actions. ``foreign`` is what the log lists where others wrote to it; else the version before."""
     now_ms = _milliseconds(new["published"])
     changes: list[dict[str, Any]] = []
+    column = new["partition_column"]
     same = before is not None and all(
         before.record[k] == new[k] for k in ("schema", "partition_column", "keys", "time")
     )
-    column = new["partition_column"]
     if before is None:
         changes.append(delta_log.protocol_action())
-    if not same:
+    if not same or foreign is not None:
         kind = layout.partition_type(partition) if column else None
         pruning = [*new["keys"], *([new["time"]] if new["time"] else [])]
         changes.append(delta_log.metadata_action(new["table_id"], schema, column, kind, pruning, now_ms))
-    live = {file.path: file for file in before.files} if before else {}
-    kept = {file.path for file in after} & set(live)
-    old_column = before.partition_column if before else None
-    for path, file in sorted(live.items()):
-        if path not in kept:
-            changes.append(delta_log.remove_action(path, old_column, file.slice, file.size, now_ms))
-    for file in after:
-        if file.path not in kept:
-            changes.append(delta_log.add_action(file.path, column, file.slice, file.size, file.delta_stats))
+    live = foreign if foreign is not None else _live(before)
+    kept = {file.path for file in after} & {file.path for file in live}
+    gone = sorted((file for file in live if file.path not in kept), key=lambda file: file.path)
+    changes += [delta_log.remove_action(file, now_ms) for file in gone]
+    new_files = [file for file in after if file.path not in kept]
+    changes += [delta_log.add_action(f.path, column, f.slice, f.size, f.delta_stats) for f in new_files]
     return changes
+
+
+def _live(state: TableState | None) -> list[delta_log.Live]:
+    if state is None:
+        return []
+    column = state.partition_column
+    return [delta_log.Live(f.path, f.size, {column: f.slice} if column else {}) for f in state.files]
 
 
 def _milliseconds(published: str) -> int:
@@ -345,8 +349,9 @@ def _commit(table_url: str, version: Version, changes: list[dict[str, Any]]) -> 
         ) from failure
     except (OSError, Unreachable, ValueError) as error:
         raise CommitUnknown(
-            f"{url}: the store failed during the commit ({failure}) and can't be asked ({error}). Build {version.build} may "
-            f"or may not be version {version.version}; `featureflow history` will tell. Building again is safe."
+            f"{url}: the store failed during the commit ({failure}) and can't be asked ({error}). Build "
+            f"{version.build} may or may not be version {version.version}; `featureflow history` "
+            "will tell. Building again is safe."
         ) from error
     if found.ours is None or found.ours.get("record") != version.record:
         raise CommitConflict(

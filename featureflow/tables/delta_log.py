@@ -44,6 +44,15 @@ class Commit:
     changes_table: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A file that the log lists."""
+
+    path: str
+    size: int
+    partition_values: dict[str, str | None]
+
+
 def commit_path(number: int) -> str:
     """Name of a commit, relative to the table."""
     return f"{layout.LOG}/{number:020d}.json"
@@ -87,18 +96,16 @@ def add_action(path: str, column: str | None, slice_: str | None, size: int, sta
     }
 
 
-def remove_action(
-    path: str, column: str | None, slice_: str | None, size: int, now_ms: int
-) -> dict[str, Any]:
+def remove_action(file: Live, now_ms: int) -> dict[str, Any]:
     """Make a file invisible from this commit on; the file stays for older versions."""
     return {
         "remove": {
-            "path": layout.delta_path(path),
+            "path": layout.delta_path(file.path),
             "deletionTimestamp": now_ms,
             "dataChange": True,
             "extendedFileMetadata": True,
-            "partitionValues": _values(column, slice_),
-            "size": size,
+            "partitionValues": file.partition_values,
+            "size": file.size,
         }
     }
 
@@ -153,6 +160,22 @@ def encode(
     return b"".join(
         json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n" for line in lines
     )
+
+
+def live_files(table_url: str) -> list[Live]:
+    """Files that the log lists now, whoever wrote them."""
+    from deltalake import DeltaTable
+
+    rows = pa.table(DeltaTable(table_url).get_add_actions(flatten=True)).to_pylist()
+    prefix = "partition."
+    return [
+        Live(
+            row["path"],
+            row["size_bytes"],
+            {k[len(prefix) :]: None if v is None else str(v) for k, v in row.items() if k.startswith(prefix)},
+        )
+        for row in rows
+    ]
 
 
 def new_table_id() -> str:

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from featureflow.core.errors import TableError
+from featureflow.core.types import storage_type
 
 PARTITIONS = ("day", "month", "year", "none")
 NULL_SLICE = "__HIVE_DEFAULT_PARTITION__"
@@ -39,24 +40,6 @@ _SLICE = {
     "month": re.compile(r"-?\d{4,6}-\d\d"),
     "year": re.compile(r"-?\d{4,6}"),
 }
-_WIDENED = {
-    pa.uint8(): pa.int16(),
-    pa.uint16(): pa.int32(),
-    pa.uint32(): pa.int64(),
-    pa.large_string(): pa.string(),
-    pa.string_view(): pa.string(),
-    pa.large_binary(): pa.binary(),
-    pa.binary_view(): pa.binary(),
-}
-_PLAIN = (
-    pa.types.is_boolean,
-    pa.types.is_signed_integer,
-    pa.types.is_float32,
-    pa.types.is_float64,
-    pa.types.is_string,
-    pa.types.is_binary,
-    pa.types.is_date32,
-)
 
 
 def partition_column(partition: str, columns: list[str]) -> str | None:
@@ -129,15 +112,12 @@ def delta_path(path: str) -> str:
 
 
 def storable(schema: pa.Schema) -> pa.Schema:
-    """The schema as it is stored: types that every reader of the table gives back unchanged.
-
-    Unsigned integers become the next larger signed type, large and view strings plain ones, dictionaries
-    their values. Nothing that loses a value is done: such a type is an error.
+    """The schema as it is stored (:func:`featureflow.core.types.storage_type`), without metadata.
 
     Raises
     ------
     TableError
-        For a type without a lossless place in a Delta table, or two names that differ in case only.
+        For a type or a name that Delta tables don't have, or two names that differ in case only.
     """
     names: dict[str, str] = {}
     for name in schema.names:
@@ -148,25 +128,13 @@ def storable(schema: pa.Schema) -> pa.Schema:
             )
         if re.search(r"[ ,;{}()\n\t=]", name) or not name:
             raise TableError(
-                f"column {name!r} can't be stored: a Delta name has no space and none of , ; {{ }} ( ) =. Use `as:`."
+                f"column {name!r} can't be stored: no spaces and none of ,;{{}}()= in a name. Use `as:`."
             )
-    return pa.schema([pa.field(field.name, _storable(field.type, field.name)) for field in schema])
+    return pa.schema([pa.field(field.name, _stored(field)) for field in schema])
 
 
-def _storable(kind: pa.DataType, name: str) -> pa.DataType:
-    if kind in _WIDENED:
-        return _WIDENED[kind]
-    if pa.types.is_dictionary(kind):
-        return _storable(kind.value_type, name)
-    if pa.types.is_timestamp(kind) and kind.unit == "us" and kind.tz in ("UTC", "+00:00"):
-        return pa.timestamp("us", "UTC")
-    if pa.types.is_decimal128(kind) or any(test(kind) for test in _PLAIN):
-        return kind
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(pa.field("element", _storable(kind.value_type, name)))
-    if pa.types.is_map(kind):
-        return pa.map_(_storable(kind.key_type, name), _storable(kind.item_type, name))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _storable(f.type, f"{name}.{f.name}")) for f in kind])
-    hint = " Times are timestamp[us, UTC]." if pa.types.is_timestamp(kind) else " Cast it with `derive:`."
-    raise TableError(f"column {name!r}: type {kind} has no lossless place in a Delta table.{hint}")
+def _stored(field: pa.Field) -> pa.DataType:
+    try:
+        return storage_type(field.type)
+    except ValueError as error:
+        raise TableError(f"column {field.name!r}: {error}") from None

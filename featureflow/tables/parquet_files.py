@@ -24,7 +24,7 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.tables import layout
 from featureflow.tables.encodings import Encoding, choose_encoding
 from featureflow.tables.schema_json import schema_to_json
-from featureflow.tables.statistics import ColumnStats, column_statistics
+from featureflow.tables.statistics import ColumnStats, table_statistics
 
 ROW_GROUP_ROWS: Final = 131_072
 _METADATA_KEY: Final = b"featureflow"
@@ -125,19 +125,20 @@ def write_file(
         )
     table = _contiguous(table)
     pruning = [name for name in [*keys, *([time] if time else [])] if name in table.schema.names]
-    columns = {name: column_statistics(_chunk(table, name)) for name in table.schema.names}
-    staged = {
+    staged: dict[str, Any] = {
         "path": path,
         "rows": table.num_rows,
         "schema_hash": fingerprint(schema_to_json(table.schema)),
         "delta_stats": delta_stats(table, pruning),
-        "columns_json": json.dumps(columns, sort_keys=True, separators=(",", ":"), allow_nan=False),
+        "columns_json": json.dumps(
+            table_statistics(table), sort_keys=True, separators=(",", ":"), allow_nan=False
+        ),
     }
     sink = pa.BufferOutputStream()
     _write(table, sink, pruning, encoding or choose_encoding(table), json.dumps(staged, sort_keys=True))
     data = sink.getvalue()
-    storage.write_atomic(f"{table_url}/{path}", data)
-    return StagedFile(size=len(data), footer_digest=footer_digest(memoryview(data), path), **staged)  # type: ignore[arg-type]
+    storage.write_atomic(storage.join(table_url, path), data.to_pybytes())
+    return StagedFile(size=len(data), footer_digest=footer_digest(memoryview(data), path), **staged)
 
 
 def _write(table: pa.Table, sink: Any, pruning: list[str], encoding: Encoding, staged: str) -> None:
@@ -168,17 +169,6 @@ def _contiguous(table: pa.Table) -> pa.Table:
     return table if all(c.num_chunks <= 1 for c in table.columns) else table.combine_chunks()
 
 
-def _chunk(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(column.chunks)
-        if column.num_chunks
-        else pa.nulls(0, column.type)
-    )
-
-
 def delta_stats(table: pa.Table, columns: list[str]) -> str:
     """The statistics text of a Delta add action for some columns.
 
@@ -202,12 +192,8 @@ def delta_stats(table: pa.Table, columns: list[str]) -> str:
 
 
 def _comparable(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_integer(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_date(kind)
-        or pa.types.is_timestamp(kind)
-    )
+    tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_date, pa.types.is_timestamp)
+    return any(test(kind) for test in tests)
 
 
 def _bound(scalar: pa.Scalar, *, up: bool) -> Any:
@@ -244,7 +230,7 @@ def find_staged(table_url: str, path: str) -> StagedFile | None:
     """A finished file of this name, or None. Its footer says what :func:`write_file` returned.
 
     A file under its final name is complete, because it appears there only when it is; what is checked is that the
-    footer is whole and was written for this path.
+    footer is whole and was written for this path. A local file is touched, so that gc takes it for a running build's.
 
     Raises
     ------
@@ -253,7 +239,9 @@ def find_staged(table_url: str, path: str) -> StagedFile | None:
     """
     url = storage.join(table_url, path)
     try:
-        tail, size = storage_tail(url)
+        if storage.is_local(url):
+            os.utime(storage.local_path(url))
+        tail, size = read_tail(url)
     except FileNotFoundError:
         return None
     metadata = read_footer(tail, url).metadata or {}
@@ -274,7 +262,7 @@ def read_footer(tail: bytes, where: str) -> pq.FileMetaData:
         raise CorruptionError(f"{where}: the Parquet footer is damaged: {error}") from error
 
 
-def storage_tail(url: str) -> tuple[bytes, int]:
+def read_tail(url: str) -> tuple[bytes, int]:
     """The last bytes of a file, at least its whole footer, and the file's size."""
     if storage.is_local(url):
         with open(storage.local_path(url), "rb") as file:

@@ -39,6 +39,20 @@ def column_statistics(array: pa.Array) -> ColumnStats:
     return stats
 
 
+def table_statistics(table: pa.Table) -> dict[str, ColumnStats]:
+    """Summary of every column."""
+    return {name: column_statistics(contiguous(table.column(name))) for name in table.schema.names}
+
+
+def contiguous(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array."""
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays([*column.chunks, column.slice(0, 0).combine_chunks()])
+    )
+
+
 def _sum(array: pa.Array) -> int | float | str:
     if pa.types.is_boolean(array.type):
         return int(array.true_count)
@@ -97,7 +111,7 @@ def _merge_column(parts: list[ColumnStats], kind: pa.DataType) -> ColumnStats:
 
 def _add(sums: list[Any]) -> int | float:
     if all(isinstance(s, int) for s in sums):
-        return sum(sums)
+        return int(sum(sums))
     values = [float(s) for s in sums]
     infinite = [v for v in values if not math.isfinite(v)]
     if infinite:

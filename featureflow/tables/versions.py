@@ -132,3 +132,31 @@ def commit_content(version: Version) -> dict[str, Any]:
     content = asdict(version)
     del content["delta_version"]
     return content
+
+
+def expired_path(number: int) -> str:
+    """Name of the mark of an expired version, relative to the table."""
+    return f"{layout.EXPIRED}/{number:09d}.json"
+
+
+def list_expired(table_url: str) -> set[int]:
+    """Numbers of the versions that gc has taken away."""
+    names = storage.list_names(storage.join(table_url, layout.EXPIRED))
+    return {int(name[:9]) for name in names if name.endswith(".json") and name[:9].isdigit()}
+
+
+def check_not_expired(table_url: str, name: str, version: Version) -> None:
+    """Refuse a version whose files gc has deleted.
+
+    Raises
+    ------
+    TableError
+        If it has expired; names the oldest version that is still there.
+    """
+    if not storage.exists(storage.join(table_url, expired_path(version.version))):
+        return
+    kept = sorted(set(list_versions(table_url)) - list_expired(table_url))
+    raise TableError(
+        f"{name}@{version.version} has expired: `featureflow gc` deleted its files. "
+        f"Versions still there: {', '.join(map(str, kept)) or 'none'}."
+    )

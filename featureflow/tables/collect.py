@@ -1,0 +1,158 @@
+"""Garbage collection: versions that nobody keeps, and what killed builds left behind.
+
+Order matters. A version is first marked as expired, so that its readers are told so; then its files go. Nothing that a
+kept version lists is ever deleted, nor anything younger than the margin: it may belong to a build that is running, or
+be finished work that the next build will find.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from featureflow.core import storage
+from featureflow.core.errors import TableError
+from featureflow.tables import layout, records, tags, versions
+from featureflow.tables.state import read_state
+from featureflow.tables.versions import Version
+
+MARGIN = timedelta(days=7)
+"""Longer than the longest build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What gc took away, or would take away."""
+
+    dry_run: bool
+    expired: tuple[int, ...]
+    kept: tuple[int, ...]
+    files: tuple[str, ...]
+    bytes: int
+
+
+def gc(
+    table_url: str,
+    name: str,
+    *,
+    keep: int | None = None,
+    older_than: timedelta | None = None,
+    margin: timedelta = MARGIN,
+    dry_run: bool = False,
+    now: datetime | None = None,
+) -> Collected:
+    """Expire old versions and delete what no version needs.
+
+    Parameters
+    ----------
+    keep
+        The last ``keep`` versions stay. None: only ``older_than`` counts.
+    older_than
+        Versions published within this time stay. None: only ``keep`` counts. With neither, no version expires and
+        only leftovers are deleted.
+    margin
+        Files that no version lists are deleted only when they are older than this.
+    dry_run
+        Report only.
+    now
+        The present, for tests.
+
+    Notes
+    -----
+    The latest version and tagged ones never expire. With both ``keep`` and ``older_than``, a version stays if either
+    says so.
+
+    Raises
+    ------
+    TableError
+        If the table was never published, or ``keep`` is not positive.
+    """
+    now = now or datetime.now(UTC)
+    head = versions.head(table_url)
+    if head is None or head.latest is None:
+        raise TableError(f"table {name!r} was never published in {table_url}.")
+    if keep is not None and keep < 1:
+        raise TableError(f"gc: keep must be 1 or more; got {keep}.")
+    if head.foreign:
+        raise TableError(
+            f"{name}: the Delta log has commits that are not featureflow's ({head.foreign}); gc would delete their "
+            "files. `featureflow restore` undoes them."
+        )
+    already = versions.list_expired(table_url)
+    known = [
+        versions.read_version(table_url, n) for n in versions.list_versions(table_url) if n not in already
+    ]
+    expiring = _expiring(known, set(tags.list_tags(table_url).values()), keep, older_than, now)
+    kept = [v for v in known if v not in expiring]
+    if not dry_run:
+        for version in expiring:
+            mark = {"version": version.version, "expired": now.isoformat(timespec="microseconds")}
+            storage.write_new(
+                storage.join(table_url, versions.expired_path(version.version)), records.sealed(mark)
+            )
+    doomed = sorted(_unneeded(table_url, kept, expiring, now - margin))
+    if not dry_run:
+        for path, _ in doomed:
+            storage.delete(storage.join(table_url, path))
+    return Collected(
+        dry_run,
+        tuple(v.version for v in expiring),
+        tuple(v.version for v in kept),
+        tuple(path for path, _ in doomed),
+        sum(size for _, size in doomed),
+    )
+
+
+def _expiring(
+    known: list[Version], tagged: set[int], keep: int | None, older_than: timedelta | None, now: datetime
+) -> list[Version]:
+    if keep is None and older_than is None:
+        return []
+    recent = {v.version for v in known[-(keep or 1) :]}
+    young = {
+        v.version for v in known if older_than and datetime.fromisoformat(v.published) > now - older_than
+    }
+    return [v for v in known if v.version not in recent | young | tagged]
+
+
+def _unneeded(
+    table_url: str, kept: list[Version], expiring: list[Version], before: datetime
+) -> Iterator[tuple[str, int]]:
+    """Path and size of what can go: files of expiring versions at once, files of no version when they are old."""
+    needed = {file.path for version in kept for file in read_state(table_url, version).files}
+    released: dict[str, datetime] = {}
+    for version in expiring:  # ascending, so that a file's last version counts
+        published = datetime.fromisoformat(version.published)
+        released.update((file.path, published) for file in read_state(table_url, version).files)
+    recorded = {versions.read_version(table_url, n).record for n in versions.list_versions(table_url)}
+    for path, size, changed in _walk(table_url):
+        if path in needed or path.startswith(f"{layout.LOG}/"):
+            continue
+        if path.startswith("_ff/"):
+            # Records of expired versions stay: lineage and history outlive the data, and are small.
+            orphan = path.startswith(layout.RECORDS) and path.rpartition(".")[0] not in recorded
+            if orphan and changed < before:
+                yield path, size
+        # A file that was touched after its version was published is being reused by a build (find_staged touches).
+        elif changed < before or (path in released and changed <= released[path]):
+            yield path, size
+
+
+def _walk(table_url: str) -> Iterator[tuple[str, int, datetime]]:
+    """Every object below a table: path, size, when it was last changed."""
+    if storage.is_local(table_url):
+        root = storage.local_path(table_url)
+        for folder, _, names in os.walk(root):
+            for file_name in names:
+                path = os.path.join(folder, file_name)
+                try:
+                    stat = os.stat(path)
+                except FileNotFoundError:  # a build has renamed its temporary file meanwhile
+                    continue
+                yield os.path.relpath(path, root), stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC)
+        return
+    fs, base = storage.filesystem(table_url)
+    for path, info in fs.find(base, detail=True).items():
+        yield path[len(base.rstrip("/")) + 1 :], int(info["size"]), fs.modified(path)
