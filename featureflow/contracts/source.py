@@ -145,15 +145,24 @@ class TimeColumn:
 class Format(Protocol):
     """A file format.
 
-    Text formats (``typed`` is False) store no types: their facts need the ``pinned`` ones, type name by column, and
-    without them infer from the whole of the file.
+    Text formats (``typed`` is False) store no types: their facts check every value against the ``declared`` type of
+    its column, else the ``pinned`` one (type names by column), and where there is neither they infer from the whole
+    of the file.
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     typed: ClassVar[bool]
 
-    def facts(self, file: RawFile, *, time: TimeColumn | None, pinned: Mapping[str, str] | None) -> FileFacts:
+    def facts(
+        self,
+        file: RawFile,
+        *,
+        time: TimeColumn | None,
+        declared: Mapping[str, str],
+        pinned: Mapping[str, str] | None,
+        timezone: str,
+    ) -> FileFacts:
         """Describe a file.
 
         Raises

@@ -82,8 +82,7 @@ def group_of(
         return Group(index, rows, size)
     series = pl.Series(time.name, column)
     try:
-        wanted = time.declared or "timestamp"
-        instants = cast(series, wanted, time.timezone) if _is_time(series, time) else None
+        instants = as_instants(series, time)
     except MisfitError as error:
         raise misfit(file, time.name, error, first_row) from None
     if instants is None:
@@ -95,8 +94,12 @@ def group_of(
     return Group(index, rows, size, int(low), int(high), numbers.null_count())  # type: ignore[arg-type]
 
 
-def _is_time(series: pl.Series, time: TimeColumn) -> bool:
-    """Whether the column can be read as times; that it can't is an error of the schema, reported with the others."""
-    return (time.declared or "timestamp").startswith("timestamp") and (
-        time.declared is not None or series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime)
-    )
+def as_instants(series: pl.Series, time: TimeColumn) -> pl.Series | None:
+    """Times of a column as instants; None if it can't hold times, which the check of all schemas reports."""
+    declared = time.declared
+    if declared is None:
+        is_time = series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime)
+        return cast(series, "timestamp", time.timezone) if is_time else None
+    if declared == "date":
+        return cast(cast(series, "date", time.timezone), "timestamp", time.timezone)
+    return cast(series, declared, time.timezone) if declared.startswith("timestamp") else None

@@ -28,8 +28,17 @@ class Parquet:
             None
         )
 
-    def facts(self, file: RawFile, *, time: TimeColumn | None, pinned: Mapping[str, str] | None) -> FileFacts:  # noqa: ARG002 - files have types
+    def facts(
+        self,
+        file: RawFile,
+        *,
+        time: TimeColumn | None,
+        declared: Mapping[str, str],
+        pinned: Mapping[str, str] | None,
+        timezone: str,
+    ) -> FileFacts:
         """Read the footer; a time column without statistics is read too."""
+        del declared, pinned, timezone  # the file has its types
         with reading(file, "Parquet"):
             source = file.path if is_local(file.path) else open_file(file)
             metadata = pq.read_metadata(source)
@@ -53,9 +62,10 @@ class Parquet:
         *,
         columns: Sequence[str],
         groups: Sequence[int] | None,
-        stored: Mapping[str, str],  # noqa: ARG002
+        stored: Mapping[str, str],
     ) -> pa.Table:
         """Read; page checksums are verified where the file has them."""
+        del stored
         with reading(file, "Parquet"), open_file(file) as source:
             parquet = pq.ParquetFile(
                 source, page_checksum_verification=True, pre_buffer=not is_local(file.path)
