@@ -102,31 +102,43 @@ class RowCount(SpecModel):
 class CheckEntry(SpecModel):
     """One item of ``checks:``; it may hold several checks, ``{column: amount, not_null: true, min: 0}``."""
 
-    name: Text | None = Field(None, description="Name in reports.")
+    name: Text | None = Field(default=None, description="Name in reports.")
     column: Annotated[tuple[ColumnName, ...], AsTuple(single=True)] = Field(
-        (), description="Column that is checked; several for `unique`."
+        default=(), description="Column that is checked; several for `unique`."
     )
-    not_null: Literal[True] | None = Field(None, description="No null (and no NaN) in the column.")
-    unique: Literal[True] | None = Field(None, description="No value, or tuple of values, twice.")
-    min: GivenScalar | None = Field(None, description="Least value, inclusive.")
-    max: GivenScalar | None = Field(None, description="Greatest value, inclusive; for `drift` the limit.")
+    not_null: Literal[True] | None = Field(default=None, description="No null (and no NaN) in the column.")
+    unique: Literal[True] | None = Field(default=None, description="No value, or tuple of values, twice.")
+    min: GivenScalar | None = Field(default=None, description="Least value, inclusive.")
+    max: GivenScalar | None = Field(
+        default=None, description="Greatest value, inclusive; for `drift` the limit."
+    )
     in_set: Annotated[tuple[GivenScalar, ...], AsTuple(), Field(min_length=1)] | None = Field(
-        None, description="All values that are allowed."
+        default=None, description="All values that are allowed."
     )
-    matches: Regex | None = Field(None, description="Regular expression that must be found in the text.")
-    row_count: RowCount | None = Field(None, description="Bounds of the number of rows: {min: 1, max: 10}.")
-    freshness: PositiveDuration | None = Field(None, description="Greatest age of the newest row.")
+    matches: Regex | None = Field(
+        default=None, description="Regular expression that must be found in the text."
+    )
+    row_count: RowCount | None = Field(
+        default=None, description="Bounds of the number of rows: {min: 1, max: 10}."
+    )
+    freshness: PositiveDuration | None = Field(default=None, description="Greatest age of the newest row.")
     schema_: dict[ColumnName, ColumnType] | None = Field(
-        None, alias="schema", description="Columns that must be there, with their types."
+        default=None, alias="schema", description="Columns that must be there, with their types."
     )
-    expression: Sql | None = Field(None, description="SQL expression that must be true for every row.")
+    expression: Sql | None = Field(
+        default=None, description="SQL expression that must be true for every row."
+    )
     drift: Literal["psi", "ks", "js", "null_rate", "mean_shift"] | None = Field(
-        None, description="Distance of the column's distribution from a reference version."
+        default=None, description="Distance of the column's distribution from a reference version."
     )
-    against: Text | None = Field(None, description="Reference of `drift`: previous, or a version or tag.")
-    share: Annotated[Number, Field(gt=0, le=1)] = Field(1.0, description="Share of rows that must pass.")
-    where: Sql | None = Field(None, description="Only rows for which this is true are looked at.")
-    on_fail: OnFail = Field("error", description="What happens when the check fails.")
+    against: Text | None = Field(
+        default=None, description="Reference of `drift`: previous, or a version or tag."
+    )
+    share: Annotated[Number, Field(gt=0, le=1)] = Field(
+        default=1.0, description="Share of rows that must pass."
+    )
+    where: Sql | None = Field(default=None, description="Only rows for which this is true are looked at.")
+    on_fail: OnFail = Field(default="error", description="What happens when the check fails.")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -137,19 +149,23 @@ class CheckEntry(SpecModel):
         return tuple(kind for kind in KINDS if kind in given)
 
     def expanded(self, entry: int = 0) -> tuple[Check, ...]:
-        """The checks of this entry one by one."""
-        return tuple(self._check(kind, entry) for kind in self.kinds)
+        """The checks of this entry one by one; a kind that looks at one column is repeated for each column."""
+        found = []
+        for kind in self.kinds:
+            groups = [(c,) for c in self.column] if kind in COLUMN_KINDS else [self.column]
+            found += [self._check(kind, columns, entry) for columns in groups]
+        return tuple(found)
 
-    def _check(self, kind: Any, entry: int) -> Check:
+    def _check(self, kind: Any, columns: tuple[str, ...], entry: int) -> Check:
         value = getattr(self, "schema_" if kind == "schema" else kind)
         if kind == "row_count":
             value = (value.min, value.max)
         elif kind == "drift":
             value = (self.drift, self.against or "previous", self.max)
-        made = "_".join((*self.column, kind))
+        made = "_".join((*columns, kind))
         return Check(
             kind=kind,
-            columns=self.column,
+            columns=columns,
             value=value,
             share=float(self.share),
             where=self.where,

@@ -72,22 +72,24 @@ class SourceOptions(SpecModel):
     """How the files of a source are read; all but ``version`` are for ``csv``, ``version`` is for ``delta``."""
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(
-        ",", description="Between two values."
+        default=",", description="Between two values."
     )
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        '"', description="Around a value."
+        default='"', description="Around a value."
     )
-    header: bool = Field(True, description="Whether the first row holds the names.")
+    header: bool = Field(default=True, description="Whether the first row holds the names.")
     null_values: Annotated[tuple[str, ...], AsTuple(single=True)] = Field(
-        ("",), description="Texts that mean null."
+        default=("",), description="Texts that mean null."
     )
     comment: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="Start of lines to leave out."
+        default=None, description="Start of lines to leave out."
     )
-    skip_rows: Annotated[int, Field(ge=0)] = Field(0, description="Lines before the header to leave out.")
-    encoding: Literal["utf8", "utf8-lossy"] = Field("utf8", description="Encoding of the text.")
+    skip_rows: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Lines before the header to leave out."
+    )
+    encoding: Literal["utf8", "utf8-lossy"] = Field(default="utf8", description="Encoding of the text.")
     version: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Delta version; the latest if omitted."
+        default=None, description="Delta version; the latest if omitted."
     )
 
 
@@ -105,7 +107,7 @@ class Udf(SpecModel):
     type: ColumnType = Field(description="Type of the result.")
     params: dict[str, Scalar] = Field(default_factory=dict, description="Keyword arguments.")
     version: Text | None = Field(
-        None, description="Change it to rebuild when the code of the function changed."
+        default=None, description="Change it to rebuild when the code of the function changed."
     )
 
 
@@ -120,27 +122,29 @@ class Source(SpecModel):
     )
     format: Format = Field(description="From the suffix of the path when omitted.")
     options: SourceOptions = SourceOptions()
-    time: ColumnName | None = Field(None, description="Event time; windows and look-ups need it.")
-    created: ColumnName | None = Field(None, description="When the row became known (knowledge time).")
-    sequence: ColumnName | None = Field(None, description="Breaks ties of equal time.")
-    timezone: TimeZone = Field("UTC", description="Zone of a naive time column.")
+    time: ColumnName | None = Field(default=None, description="Event time; windows and look-ups need it.")
+    created: ColumnName | None = Field(
+        default=None, description="When the row became known (knowledge time)."
+    )
+    sequence: ColumnName | None = Field(default=None, description="Breaks ties of equal time.")
+    timezone: TimeZone = Field(default="UTC", description="Zone of a naive time column.")
     columns: dict[ColumnName, ColumnType] = Field(
         default_factory=dict, description="Cast on read; a value that does not fit is an error."
     )
     missing_columns: Literal["error", "null"] = Field(
-        "error", description="A file without a column that others have: refuse it, or read null."
+        default="error", description="A file without a column that others have: refuse it, or read null."
     )
     extra_columns: Literal["error", "ignore"] = Field(
-        "error",
+        default="error",
         description="A file with a column that others do not have: refuse it, or leave the column out.",
     )
-    where: Sql | None = Field(None, description="SQL; rows for which it is not true are left out.")
+    where: Sql | None = Field(default=None, description="SQL; rows for which it is not true are left out.")
     derive: dict[ColumnName, Sql] = Field(default_factory=dict, description="New columns, in order.")
     udf: dict[ColumnName, Udf] = Field(
         default_factory=dict, description="Columns made by Python, after `derive`."
     )
     deduplicate: Annotated[tuple[ColumnName, ...], AsTuple(single=True)] = Field(
-        (), description="One row per value of these: the one first known (created, sequence, time)."
+        default=(), description="One row per value of these: the one first known (created, sequence, time)."
     )
     fill: dict[ColumnName, GivenScalar] = Field(
         default_factory=dict, description="Values instead of missing ones."
@@ -171,10 +175,12 @@ class Every(SpecModel):
     """A time grid: ticks ``from <= t < to`` every so often, from the epoch in ``timezone``."""
 
     every: PositiveDuration
-    from_: Timestamp | None = Field(None, alias="from", description="First tick at or after this; inclusive.")
-    to: Timestamp | None = Field(None, description="Last tick before this; exclusive.")
+    from_: Timestamp | None = Field(
+        default=None, alias="from", description="First tick at or after this; inclusive."
+    )
+    to: Timestamp | None = Field(default=None, description="Last tick before this; exclusive.")
     timezone: TimeZone = Field(
-        "UTC", description="Zone of the grid, and of `from` and `to` if they name none."
+        default="UTC", description="Zone of the grid, and of `from` and `to` if they name none."
     )
 
     def _utc_microseconds(self, at: datetime | None) -> int | None:
@@ -210,14 +216,20 @@ class WindowDefaults(WindowRule):
 class AggregateEntry(SpecModel):
     """Aggregations of one column: every op over every window (and every value of ``by``)."""
 
-    column: ColumnName | None = Field(None, description="Input; may be omitted for count and time gaps.")
+    column: ColumnName | None = Field(
+        default=None, description="Input; may be omitted for count and time gaps."
+    )
     ops: Annotated[tuple[OpField, ...], AsTuple(single=True), Field(min_length=1)]
     windows: Annotated[tuple[WindowLength, ...], AsTuple(single=True), Field(min_length=1)]
-    where: Sql | None = Field(None, description="Only events for which this is true.")
-    as_: Text | None = Field(None, alias="as", description="Name, with {column} {op} {window} {value}.")
-    by: ColumnName | None = Field(None, description="One output column for each of `values` of this column.")
+    where: Sql | None = Field(default=None, description="Only events for which this is true.")
+    as_: Text | None = Field(
+        default=None, alias="as", description="Name, with {column} {op} {window} {value}."
+    )
+    by: ColumnName | None = Field(
+        default=None, description="One output column for each of `values` of this column."
+    )
     values: Annotated[tuple[GivenScalar, ...], AsTuple(), Field(min_length=1)] | None = None
-    fill_empty: Scalar = Field(None, description="Result when nothing is in the window.")
+    fill_empty: Scalar = Field(default=None, description="Result when nothing is in the window.")
     closed: Closed | None = None
     delay: Delay | None = None
     tail_hop: PositiveDuration | None = None
@@ -253,17 +265,17 @@ class Lookup(SpecModel):
         "omitted for a feature table: its own keys.",
     )
     columns: Columns
-    ttl: PositiveDuration | None = Field(None, description="Only rows with e >= t - ttl.")
-    allow_exact: bool = Field(True, description="Whether a row of exactly this time counts.")
+    ttl: PositiveDuration | None = Field(default=None, description="Only rows with e >= t - ttl.")
+    allow_exact: bool = Field(default=True, description="Whether a row of exactly this time counts.")
     on_tie: Literal["latest", "error"] = "latest"
     knowledge: Literal["created", "event_time"] = Field(
-        "created", description="Whether only rows that were known (created <= t) count."
+        default="created", description="Whether only rows that were known (created <= t) count."
     )
     nulls: Literal["row", "skip"] = Field(
-        "row", description="Whole rows, or per column the latest non-null value."
+        default="row", description="Whole rows, or per column the latest non-null value."
     )
     availability: Availability | None = None
-    prefix: str = Field("", description="In front of the columns' names.")
+    prefix: str = Field(default="", description="In front of the columns' names.")
 
     @model_validator(mode="before")
     @classmethod
@@ -308,7 +320,7 @@ class Feature(SpecModel):
     at: At = "events"
     aggregate: Annotated[tuple[AggregateEntry, ...], AsTuple()] = ()
     window: WindowDefaults = WindowDefaults()
-    fill_empty: Scalar = Field(None, description="Default of the entries' `fill_empty`.")
+    fill_empty: Scalar = Field(default=None, description="Default of the entries' `fill_empty`.")
     lookup: Annotated[tuple[Lookup, ...], AsTuple()] = ()
     derive: dict[ColumnName, Sql] = Field(default_factory=dict, description="New columns, in order.")
     udf: dict[ColumnName, Udf] = Field(
@@ -351,20 +363,22 @@ class Target(SpecModel):
     """Where one `--target` runs; what is omitted comes from the project or the command line."""
 
     store: Text | None = None
-    scheduler: Text | None = Field(None, description="local, threads, or the URL of a Dask scheduler.")
+    scheduler: Text | None = Field(
+        default=None, description="local, threads, or the URL of a Dask scheduler."
+    )
     workers: Annotated[int, Field(ge=1)] | None = None
-    memory: Text | None = Field(None, description="For each worker, such as 8GB.")
-    scratch: Text | None = Field(None, description="Folder on a fast local disk.")
+    memory: Text | None = Field(default=None, description="For each worker, such as 8GB.")
+    scratch: Text | None = Field(default=None, description="Folder on a fast local disk.")
 
 
 class Project(SpecModel):
     """A whole spec."""
 
-    featureflow: Literal[1] = Field(1, description="Version of this language.")
-    project: Text = Field("default", description="Name of the project.")
+    featureflow: Literal[1] = Field(default=1, description="Version of this language.")
+    project: Text = Field(default="default", description="Name of the project.")
     description: str | None = None
-    store: Text = Field("./store", description="Folder or any fsspec URL where tables are kept.")
-    allow_python: bool = Field(False, description="Whether `udf:` may run Python functions.")
+    store: Text = Field(default="./store", description="Folder or any fsspec URL where tables are kept.")
+    allow_python: bool = Field(default=False, description="Whether `udf:` may run Python functions.")
     targets: dict[TableName, Target] = Field(default_factory=dict)
     sources: dict[TableName, Source] = Field(default_factory=dict)
     features: dict[TableName, Feature] = Field(default_factory=dict)

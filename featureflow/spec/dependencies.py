@@ -1,0 +1,104 @@
+"""Which tables build on which."""
+
+from __future__ import annotations
+
+from featureflow.spec.models import Project
+
+
+def parents(project: Project, name: str) -> tuple[str, ...]:
+    """Feature tables that a feature table reads: its source first, then its look-ups, each once."""
+    feature = project.features[name]
+    found = [feature.source, *(lookup.from_ for lookup in feature.lookup)]
+    return tuple(dict.fromkeys(one for one in found if one in project.features))
+
+
+def sources_of(project: Project, name: str) -> tuple[str, ...]:
+    """Raw sources that a feature table reads itself: its source first, then its look-ups, each once."""
+    feature = project.features[name]
+    found = [feature.source, *(lookup.from_ for lookup in feature.lookup)]
+    return tuple(dict.fromkeys(one for one in found if one in project.sources))
+
+
+def dependency_order(project: Project) -> list[str]:
+    """Feature tables with each after all that it builds on; otherwise in the order of the spec.
+
+    Raises
+    ------
+    ValueError
+        If tables depend on each other in a circle; a loaded project never does.
+    """
+    cycles = find_cycles(project)
+    if cycles:
+        raise ValueError(f"feature tables depend on each other in a circle: {' -> '.join(cycles[0])}.")
+    return _depth_first(project)
+
+
+def _depth_first(project: Project) -> list[str]:
+    done: dict[str, None] = {}
+    for root in project.features:
+        waiting = [root]
+        while waiting:
+            name = waiting[-1]
+            missing = [p for p in parents(project, name) if p not in done]
+            if name in done or not missing:
+                done.setdefault(name)
+                waiting.pop()
+            else:
+                waiting.extend(reversed(missing))
+    return list(done)
+
+
+def find_cycles(project: Project) -> list[list[str]]:
+    """One circle for each group of tables that depend on each other; begins with the first in the spec.
+
+    A circle ``[a, b]`` means that a reads b and b reads a.
+    """
+    left = {name: set(parents(project, name)) for name in project.features}
+    while True:  # take away tables that nothing in a circle needs, from both ends
+        needed = set().union(*left.values()) if left else set()
+        free = [name for name, reads in left.items() if not reads or name not in needed]
+        if not free:
+            break
+        for name in free:
+            del left[name]
+        for reads in left.values():
+            reads.difference_update(free)
+    found: list[list[str]] = []
+    seen: set[str] = set()
+    for start in left:
+        walk: list[str] = []
+        name = start
+        while name not in seen and name not in walk:
+            walk.append(name)
+            name = next(p for p in parents(project, name) if p in left)
+        if name in walk:
+            circle = walk[walk.index(name) :]
+            order = list(project.features)
+            first = min(range(len(circle)), key=lambda i: order.index(circle[i]))
+            found.append(circle[first:] + circle[:first])
+        seen.update(walk)
+    return found
+
+
+def ancestors(project: Project, name: str, steps: int | None = None) -> set[str]:
+    """All tables that a table builds on, at most ``steps`` away."""
+    return _reach({one: parents(project, one) for one in project.features}, name, steps)
+
+
+def descendants(project: Project, name: str, steps: int | None = None) -> set[str]:
+    """All tables that build on a table, at most ``steps`` away."""
+    children: dict[str, tuple[str, ...]] = dict.fromkeys(project.features, ())
+    for one in project.features:
+        for parent in parents(project, one):
+            children[parent] = (*children[parent], one)
+    return _reach(children, name, steps)
+
+
+def _reach(edges: dict[str, tuple[str, ...]], start: str, steps: int | None) -> set[str]:
+    found: set[str] = set()
+    edge, done = {start}, 0
+    while edge and (steps is None or done < steps):
+        edge = {following for name in edge for following in edges[name]} - found - {start}
+        found |= edge
+        done += 1
+    return found

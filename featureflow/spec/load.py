@@ -1,0 +1,264 @@
+"""YAML to a :class:`LoadedProject`: read, merge, check everything, and say every mistake at once with its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from featureflow.core.errors import Problem, SpecError
+from featureflow.spec.environment import construct
+from featureflow.spec.merge import merge_files
+from featureflow.spec.messages import Finding
+from featureflow.spec.models import Project
+from featureflow.spec.paths import Path, path_text
+from featureflow.spec.rules.scope import time_of
+from featureflow.spec.validate import validate
+from featureflow.spec.yaml_text import LIMIT_BYTES, Node, decode, parse
+
+#: where a project is looked for if none is named
+DEFAULT_PLACES = ("featureflow.yaml", "featureflow.yml", "configs")
+LIMIT_FILES = 1000
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedProject:
+    """A valid spec, and where everything in it was written.
+
+    Parameters
+    ----------
+    project
+        The typed spec, variables replaced.
+    root
+        Folder that relative paths of the spec are meant from: that of the file, or the folder itself.
+    files
+        The files that it was read from, as in errors.
+    raw
+        The whole document as plain data with ``${VAR}`` as written. Record and hash this, never ``project``: a
+        variable may hold a secret.
+    variables
+        Names of the environment variables that were asked for, with the paths where.
+    """
+
+    project: Project
+    root: FilePath
+    files: tuple[str, ...]
+    raw: dict[str, Any]
+    variables: dict[str, tuple[Path, ...]]
+    node: Node = field(repr=False)
+
+    def place(self, path: Path) -> tuple[str, int, int]:
+        """File, line and column of a path such as ``("features", "clicks", "derive", "x")``.
+
+        What is not written, such as a default, is where the nearest thing around it is.
+        """
+        return _place(self.node, path, at_key=False)
+
+    def problem(self, path: Path, message: str) -> Problem:
+        """A mistake at a path, for a :class:`SpecError` of a later stage."""
+        file, line, column = self.place(path)
+        return Problem(file, line, column, path_text(path), message)
+
+    def raw_of(self, path: Path) -> Any:
+        """What is written at a path, variables not replaced; None if nothing is."""
+        found: Any = self.raw
+        for step in path:
+            try:
+                found = found[step]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return found
+
+
+def load_project(
+    path: str | FilePath | None = None, *, env: Mapping[str, str] | None = None
+) -> LoadedProject:
+    """Read a project: one YAML file, or a folder whose ``*.yaml`` and ``*.yml`` files are merged.
+
+    Parameters
+    ----------
+    path
+        File or folder; ``featureflow.yaml`` or ``configs/`` of the working directory if omitted.
+    env
+        Variables for ``${VAR}``; those of the process if omitted.
+
+    Raises
+    ------
+    SpecError
+        With every mistake that can be found without reading data.
+
+    Notes
+    -----
+    No file except the YAML is opened, and nothing is executed.
+    """
+    given = _default_place() if path is None else FilePath(path)
+    files = _yaml_files(given)
+    problems: list[Problem] = []
+    documents: list[Node] = []
+    for file in files:
+        node, found = _read(file)
+        problems += found
+        if node is not None and not found:
+            documents.append(node)
+    root = given if given.is_dir() else given.parent
+    return _load(documents, problems, root, tuple(str(file) for file in files), env)
+
+
+def load_text(text: str, name: str = "<text>", *, env: Mapping[str, str] | None = None) -> LoadedProject:
+    """Read a project from a text, for notebooks and tests; ``name`` stands for the file in errors.
+
+    Raises
+    ------
+    SpecError
+        With every mistake that can be found without reading data.
+
+    Examples
+    --------
+    >>> load_text("sources: {clicks: {path: clicks.parquet, time: ts}}").project.sources["clicks"].format
+    'parquet'
+    """
+    node, problems = parse(text, name)
+    documents = [node] if node is not None and not problems else []
+    return _load(documents, problems, FilePath(), (name,), env)
+
+
+def _load(
+    documents: list[Node],
+    problems: list[Problem],
+    root: FilePath,
+    files: tuple[str, ...],
+    env: Mapping[str, str] | None,
+) -> LoadedProject:
+    if not documents:
+        raise SpecError(
+            problems or [Problem(files[0], 1, 1, "", "the file is empty. Write sources: and features:.")]
+        )
+    tree, found = merge_files(documents)
+    problems = [*problems, *found]
+    broken = bool(problems)
+
+    def report(node: Node, path: Path, message: str) -> None:
+        problems.append(Problem(node.file, node.line, node.column, path_text(path), message))
+
+    values = construct(tree, os.environ if env is None else env, report)
+    badly_written = {problem.path for problem in problems}
+    project, findings = validate(values.expanded, rules=not broken)
+    problems += [p for p in (_located(tree, f) for f in findings) if p.path not in badly_written]
+    if problems:
+        raise SpecError(list(dict.fromkeys(problems)))
+    return LoadedProject(
+        project=_resolved(project),
+        root=root,
+        files=files,
+        raw=values.raw,
+        variables={name: tuple(paths) for name, paths in values.variables.items()},
+        node=tree,
+    )
+
+
+def _located(tree: Node, finding: Finding) -> Problem:
+    file, line, column = _place(tree, finding.path, at_key=finding.at_key)
+    message = finding.message
+    if finding.other is not None:
+        other_file, other_line, _ = _place(tree, finding.other, at_key=True)
+        message = message.replace("{other}", f"{other_file}:{other_line}")
+    return Problem(file, line, column, path_text(_written(tree, finding.path)), message)
+
+
+def _written(tree: Node, path: Path) -> Path:
+    """The part of a path that is in the document: a bare value stands for a list of one."""
+    node = tree
+    for index, step in enumerate(path):
+        if isinstance(node.value, dict) and step in node.value:
+            node = node.value[str(step)].node
+        elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+        else:
+            return path[:index]
+    return path
+
+
+def _place(tree: Node, path: Path, *, at_key: bool) -> tuple[str, int, int]:
+    """Where a value is: the value itself if it is in the line of its key, otherwise the key."""
+    node, key = tree, None
+    for step in _written(tree, path):
+        if isinstance(node.value, dict):
+            key = node.value[str(step)]
+            node = key.node
+        elif isinstance(node.value, list) and isinstance(step, int):
+            node, key = node.value[step], None
+    if key is not None and (at_key or key.line != node.line):
+        return node.file, key.line, key.column
+    return node.file, node.line, node.column
+
+
+def _resolved(project: Project) -> Project:
+    """Put in what a valid spec may leave out: keys of look-ups in tables, no partition without time."""
+    features = {}
+    for name, feature in project.features.items():
+        update: dict[str, Any] = {}
+        if any(not lookup.keys for lookup in feature.lookup):
+            update["lookup"] = tuple(
+                lookup
+                if lookup.keys
+                else lookup.model_copy(update={"keys": {k: k for k in project.features[lookup.from_].keys}})
+                for lookup in feature.lookup
+            )
+        if time_of(project, feature.source) is None:
+            update["partition"] = "none"
+        features[name] = feature.model_copy(update=update) if update else feature
+    return project.model_copy(update={"features": features})
+
+
+def _default_place() -> FilePath:
+    for place in DEFAULT_PLACES:
+        if FilePath(place).exists():
+            return FilePath(place)
+    raise SpecError(
+        [
+            Problem(
+                ".",
+                0,
+                0,
+                "",
+                "no featureflow.yaml and no configs/ here. Name a spec, or run featureflow init.",
+            )
+        ]
+    )
+
+
+def _yaml_files(given: FilePath) -> list[FilePath]:
+    if given.is_dir():
+        files = sorted(file for file in given.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+        if not files:
+            raise SpecError([Problem(str(given), 0, 0, "", "the folder has no *.yaml and no *.yml file.")])
+        if len(files) > LIMIT_FILES:
+            raise SpecError(
+                [Problem(str(given), 0, 0, "", f"the folder has more than {LIMIT_FILES} YAML files.")]
+            )
+        return files
+    return [given]
+
+
+def _read(file: FilePath) -> tuple[Node | None, list[Problem]]:
+    name = str(file)
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(LIMIT_BYTES + 1)
+    except FileNotFoundError:
+        return None, [Problem(name, 0, 0, "", "no such file or folder.")]
+    except OSError as error:
+        return None, [Problem(name, 0, 0, "", f"can't be read: {error.strerror}.")]
+    if len(data) > LIMIT_BYTES:
+        message = f"the file has more than {LIMIT_BYTES >> 20} MiB. Split it into several files."
+        return None, [Problem(name, 0, 0, "", message)]
+    text, problems = decode(data, name)
+    if text is None:
+        return None, problems
+    node, problems = parse(text, name)
+    if node is None and not problems:
+        return Node({}, name, 1, 1), []  # an empty file of a folder adds nothing
+    return node, problems

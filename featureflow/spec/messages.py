@@ -1,0 +1,194 @@
+"""What pydantic found, in the words of the spec's author."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from featureflow.spec.models import Project
+from featureflow.spec.paths import Path
+from featureflow.spec.suggest import did_you_mean
+
+#: fields of later versions of the language, by the model that will have them
+_LATER = {
+    "Feature": ("variables", "steps", "chunks"),
+    "Source": ("chunks",),
+}
+#: what other tools call a field; only for suggestions
+_FIELD_ALIASES = {
+    **dict.fromkeys(("entity", "entities", "key", "group_by", "groupby", "join_keys"), "keys"),
+    **dict.fromkeys(("timestamp", "event_time", "timestamp_field", "time_column"), "time"),
+    **dict.fromkeys(("created_timestamp", "knowledge_time"), "created"),
+    **dict.fromkeys(("filter", "filters", "condition"), "where"),
+    **dict.fromkeys(("aggregations", "aggregates", "aggs", "agg"), "aggregate"),
+    **dict.fromkeys(("lookups", "join", "joins", "asof"), "lookup"),
+    **dict.fromkeys(("functions", "operations", "op"), "ops"),
+    **dict.fromkeys(("rename", "alias", "name"), "as"),
+    **dict.fromkeys(("paths", "file", "files", "url", "uri"), "path"),
+    **dict.fromkeys(("python", "function"), "udf"),
+    **dict.fromkeys(("expressions", "select", "transform"), "derive"),
+    **dict.fromkeys(("dedup", "unique"), "deduplicate"),
+}
+_EXAMPLES = {
+    "sources": "a mapping of names to sources",
+    "features": "a mapping of names to feature tables",
+    "keys": "a mapping such as {this_column: other_column}",
+    "window": "a mapping such as {closed: left, delay: 0s}",
+    "availability": "a mapping such as {interval: 1d, delay: 2h}",
+    "row_count": "a mapping such as {min: 1, max: 1000}",
+}
+
+
+class Finding(NamedTuple):
+    """A mistake and its place in the document.
+
+    Parameters
+    ----------
+    path
+        The value, or the key with ``at_key``.
+    other
+        A second place that the message is about; it is put where the message has ``{other}``.
+    """
+
+    path: Path
+    message: str
+    at_key: bool = False
+    other: Path | None = None
+
+
+def findings(error: ValidationError) -> Iterator[Finding]:
+    """Every mistake that pydantic found."""
+    for detail in error.errors(include_url=False):
+        loc = detail["loc"]
+        at_key = "[key]" in loc
+        path = tuple(step for step in loc if isinstance(step, int) or not step.startswith(("<", "[")))
+        kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
+        if kind == "missing":
+            yield _missing(path)
+        elif kind == "extra_forbidden":
+            yield _unknown(path)
+        elif kind == "value_error":
+            yield Finding(path, str(context["error"]), at_key)
+        else:
+            yield Finding(path, _message(kind, given, context, path, detail["msg"]), at_key)
+
+
+def _missing(path: Path) -> Finding:
+    name = path[-1]
+    if isinstance(name, int):
+        return Finding(path[:-1], "must be two values, [least, greatest]; either may be null.")
+    if name == "format":
+        return Finding(
+            path[:-1],
+            "the path's suffix does not tell the format. Add format: parquet, csv, json, delta or arrow.",
+        )
+    model = model_at(Project, path[:-1])
+    field = (
+        next((f for n, f in model.model_fields.items() if (f.alias or n) == name), None) if model else None
+    )
+    about = f" ({field.description.rstrip('.').strip()})" if field is not None and field.description else ""
+    return Finding(path[:-1], f"missing field {name!r}{about}.")
+
+
+def _unknown(path: Path) -> Finding:
+    name = path[-1]
+    model = model_at(Project, path[:-1])
+    if model is None:
+        return Finding(path, f"unknown field {name!r}.", at_key=True)
+    if name in _LATER.get(model.__name__, ()):
+        message = f"{name!r} belongs to grids, which are not in this version."
+        return Finding(path, message, at_key=True)
+    known = [field.alias or key for key, field in model.model_fields.items()]
+    return Finding(
+        path, f"unknown field {name!r}. {did_you_mean(name, known, aliases=_FIELD_ALIASES)}", at_key=True
+    )
+
+
+def _got(given: Any) -> str:
+    if given is None:
+        return "it is empty"
+    if isinstance(given, dict):
+        return "got a mapping"
+    if isinstance(given, list | tuple):
+        return "got a list"
+    if isinstance(given, bool):
+        return f"got {str(given).lower()}"
+    return f"got {given!r}"
+
+
+def _message(kind: str, given: Any, context: Mapping[str, Any], path: Path, fallback: str) -> str:
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    if kind == "literal_error":
+        allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ").replace("True", "true")
+        names = allowed.split(", ")
+        if len(names) == 1:
+            return f"must be {names[0]}; {_got(given)}."
+        return f"unknown {name} {given!r}. {did_you_mean(given, names)}"
+    if kind == "at_form":
+        return f"{fallback}; {_got(given)}."
+    if kind == "string_type":
+        quotes = f" Put it in quotes: '{given}'." if isinstance(given, int | float) else ""
+        return f"must be text; {_got(given)}.{quotes}"
+    if kind in ("too_short", "too_long"):
+        if name in ("row_count", "clip") or (len(path) > 1 and path[-2] == "clip"):
+            return "must be two values, [least, greatest]; either may be null."
+        return (
+            "is empty; it needs at least one."
+            if kind == "too_short"
+            else f"has too many items; {_got(given)}."
+        )
+    wanted = {
+        "int_type": "a whole number",
+        "float_type": "a number",
+        "bool_type": "true or false",
+        "tuple_type": "a list",
+        "dict_type": _EXAMPLES.get(name, "a mapping"),
+        "model_type": _EXAMPLES.get(name, "a mapping"),
+        "model_attributes_type": _EXAMPLES.get(name, "a mapping"),
+        "greater_than": f"greater than {context.get('gt')}",
+        "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than_equal": f"at most {context.get('le')}",
+        "string_too_short": "one character or more",
+        "string_too_long": f"at most {context.get('max_length')} character",
+    }.get(kind)
+    return f"must be {wanted}; {_got(given)}." if wanted else f"{fallback}; {_got(given)}."
+
+
+def model_at(root: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    """The model that describes the mapping at a path; None if no model does."""
+    types: list[Any] = [root]
+    for step in path:
+        below: list[Any] = []
+        for model in _models(types):
+            field = next((f for n, f in model.model_fields.items() if (f.alias or n) == step), None)
+            if field is not None:
+                below.append(field.annotation)
+        if not below:  # an item of a list or a value of a mapping: the type's last argument
+            below = [get_args(t)[1] if _is_dict(t) else get_args(t)[0] for t in _containers(types)]
+        types = below
+    return next(iter(_models(types)), None)
+
+
+def _is_dict(type_: Any) -> bool:
+    return getattr(type_, "__origin__", None) is dict
+
+
+def _leaves(types: list[Any]) -> Iterator[Any]:
+    """Types without Annotated and unions around them."""
+    for type_ in types:
+        if hasattr(type_, "__metadata__"):
+            yield from _leaves([type_.__origin__])
+        elif getattr(type_, "__origin__", None) not in (dict, tuple) and get_args(type_):
+            yield from _leaves([one for one in get_args(type_) if not isinstance(one, str)])
+        else:
+            yield type_
+
+
+def _models(types: list[Any]) -> list[type[BaseModel]]:
+    return [t for t in _leaves(types) if isinstance(t, type) and issubclass(t, BaseModel)]
+
+
+def _containers(types: list[Any]) -> list[Any]:
+    return [t for t in _leaves(types) if getattr(t, "__origin__", None) in (dict, tuple)]

@@ -1,0 +1,1 @@
+"""Rules that look at more than one value of a spec; no file is opened."""

@@ -1,0 +1,68 @@
+"""What the rules of a spec look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from featureflow.spec.models import Project
+from featureflow.spec.names import table_columns
+
+
+@dataclass(slots=True)
+class Scope:
+    """The parts of a spec that could be read, and the names of all.
+
+    Parameters
+    ----------
+    project
+        Without the parts that have mistakes of their own.
+    declared
+        Names by section, also of the parts that could not be read: a reference to one of these is no mistake.
+    incomplete
+        ``(section, name)`` of parts from which something was left out.
+    """
+
+    project: Project
+    declared: dict[str, list[str]]
+    incomplete: set[tuple[str, str]] = field(default_factory=set)
+
+    def complete(self, section: str, name: str) -> bool:
+        """Whether nothing was left out of a part, so that what it lacks is really not there."""
+        return (section, name) not in self.incomplete
+
+    def has_table(self, name: str) -> bool:
+        """Whether a source or feature table of this name could be read, and all that it reads as well."""
+        seen: set[str] = set()
+        while name in self.project.features and name not in seen:
+            seen.add(name)
+            if not self.complete("features", name):
+                return False
+            name = self.project.features[name].source
+        return name in self.project.sources and self.complete("sources", name)
+
+    def time_of(self, name: str) -> str | None:
+        """Name of the time column of a source or feature table; None if it has none, or is unknown."""
+        return time_of(self.project, name)
+
+    def columns_of(self, name: str) -> list[str]:
+        """Columns of a feature table, each once, in order."""
+        feature = self.project.features[name]
+        return list(dict.fromkeys(c for c, _ in table_columns(feature, self.time_of(feature.source))))
+
+    def dropped(self, source: str) -> set[str]:
+        """Columns that a source leaves out."""
+        found = self.project.sources.get(source)
+        return {column for column, how in found.mask.items() if how == "drop"} if found is not None else set()
+
+
+def time_of(project: Project, name: str) -> str | None:
+    """Name of the time column of a source or feature table: a table's is that of its source.
+
+    None if the source has none, or if there is no such table.
+    """
+    seen: set[str] = set()
+    while name in project.features and name not in seen:
+        seen.add(name)
+        name = project.features[name].source
+    source = project.sources.get(name)
+    return source.time if source is not None else None
