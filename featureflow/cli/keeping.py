@@ -1,0 +1,181 @@
+"""Commands for the life of a version: ``tag``, ``restore``, ``gc``, ``verify``."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import click
+
+from featureflow.cli.options import Age, json_option, store_option, target_option
+from featureflow.cli.output import emit_json, look, say
+from featureflow.cli.stores import open_store
+from featureflow.observe.units import plural, size
+
+
+@click.command(short_help="Give a version a name that can be moved.")
+@click.argument("name", metavar="NAME[@V]")
+@click.argument("label", metavar="TAG")
+@click.option("--delete", is_flag=True, help="Take the tag away.")
+@store_option
+@target_option
+@json_option
+def tag(name: str, label: str, delete: bool, store: str | None, target: str | None, as_json: bool) -> None:
+    """Point TAG at a version, such as `tag card_spend@7 prod`; then card_spend@prod means version 7.
+
+    A tag that exists is moved; its earlier places are remembered.
+    """
+    from featureflow.tables.tags import set_tag
+
+    table = open_store(store, target).table(name)
+    version = None if delete else table.version
+    set_tag(table.url, label, version, by=_user())
+    if as_json:
+        emit_json({"table": table.name, "tag": label, "version": version})
+    elif delete:
+        say(f"{table.name}: tag {label} is gone")
+    else:
+        say(f"{table.name}@{label} is version {version}")
+
+
+@click.command(short_help="Make an old version the latest again.")
+@click.argument("name", metavar="NAME@V")
+@store_option
+@target_option
+@json_option
+def restore(name: str, store: str | None, target: str | None, as_json: bool) -> None:
+    """Publish an old version again, as a new one; no data is copied and no version is lost."""
+    from featureflow.tables.references import split_reference
+    from featureflow.tables.restore import restore as publish_again
+
+    if "@" not in name:
+        raise click.UsageError(
+            f"which version of {name}? Write {name}@7; `featureflow history {name}` lists them."
+        )
+    table = open_store(store, target).table(name)
+    build = f"restore-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
+    which = split_reference(name)[1]
+    published = publish_again(table.url, table.name, which, build=build, by={"user": _user()})
+    if as_json:
+        emit_json(
+            {
+                "table": table.name,
+                "restored": table.version,
+                "version": published.version,
+                "rows": published.rows,
+            }
+        )
+    else:
+        rows = plural(published.rows, "row")
+        say(f"{table.name}: version {published.version} is version {table.version} again, {rows}")
+
+
+@click.command(short_help="Delete versions that nobody keeps, and leftovers.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="The last N versions stay.")
+@click.option(
+    "--older-than", type=Age(), metavar="AGE", help="Only versions older than this go, such as 30d."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@store_option
+@target_option
+@json_option
+def gc(
+    names: tuple[str, ...],
+    keep: int | None,
+    older_than: str | None,
+    dry_run: bool,
+    store: str | None,
+    target: str | None,
+    as_json: bool,
+) -> None:
+    """Expire old versions of the named tables (all when omitted) and delete what no version needs.
+
+    The latest version and tagged ones always stay. With both --keep and --older-than a version stays if either says
+    so; with neither, only files that killed builds left behind are deleted, after a week.
+    """
+    from featureflow.core.durations import Duration
+    from featureflow.tables.collect import gc as collect
+
+    age = None
+    if older_than is not None:
+        age = timedelta(microseconds=Duration.parse(older_than).microseconds or 0)
+    opened = open_store(store, target)
+    found: list[dict[str, Any]] = []
+    for table in [opened.table(name) for name in names] if names else opened.latest():
+        collected = collect(table.url, table.name, keep=keep, older_than=age, dry_run=dry_run)
+        found.append(
+            {
+                "table": table.name,
+                "expired": list(collected.expired),
+                "kept": list(collected.kept),
+                "files": len(collected.files),
+                "bytes": collected.bytes,
+            }
+        )
+    if as_json:
+        emit_json({"dry_run": dry_run, "tables": found})
+        return
+    for entry in found:
+        gone = ", ".join(str(number) for number in entry["expired"]) or "none"
+        verb = "would go" if dry_run else "expired"
+        freed = f"{plural(entry['files'], 'file')}, {size(entry['bytes'])}"
+        click.echo(f"{entry['table']}: versions {verb}: {gone}; kept: {len(entry['kept'])}; {freed}")
+    if not found:
+        click.echo(f"{opened.url}: no tables")
+
+
+@click.command(short_help="Is everything there, and is it what was written?")
+@click.argument("names", metavar="[NAME[@V]]...", nargs=-1)
+@click.option("--deep", is_flag=True, help="Read every byte: checksums, row counts, statistics.")
+@store_option
+@target_option
+@json_option
+def verify(names: tuple[str, ...], deep: bool, store: str | None, target: str | None, as_json: bool) -> None:
+    """Check versions (the latest of every table when none is named). Exits with 1 if anything is wrong."""
+    from featureflow.tables.references import split_reference
+    from featureflow.tables.store import table_url
+    from featureflow.tables.verify import verify as check
+
+    opened = open_store(store, target)
+    found = []
+    for name, which in [split_reference(given) for given in names or opened.tables()]:
+        if names and name not in opened.tables():
+            opened.table(name)  # says what there is
+        found.append((name, check(table_url(opened.url, name), name, which, deep=deep)))
+    failed = any(result.problems for _, result in found)
+    if as_json:
+        entries = [
+            {
+                "table": name,
+                "version": result.version,
+                "deep": result.deep,
+                "files": result.files,
+                "bytes": result.bytes,
+                "problems": list(result.problems),
+            }
+            for name, result in found
+        ]
+        emit_json({"ok": not failed, "tables": entries})
+    else:
+        brush = look()["paint"]
+        for name, result in found:
+            mark = brush("✗", "red") if result.problems else brush("✓", "green")
+            how = "every byte read" if result.deep else "sizes and records"
+            about = f"{plural(result.files, 'file')}, {size(result.bytes)}; {how}"
+            click.echo(f"{mark} {name}@{result.version}  {about}")
+            for problem in result.problems:
+                click.echo(f"    {problem}")
+        if not found:
+            click.echo(f"{opened.url}: no tables")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return None

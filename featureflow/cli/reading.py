@@ -1,0 +1,118 @@
+"""Commands that look at stored tables: ``ls``, ``show``, ``history``, ``diff``, ``lineage``."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from featureflow.cli.options import json_option, store_option, target_option
+from featureflow.cli.output import emit_json, look
+from featureflow.cli.stores import open_store
+
+_LINEAGE = re.compile(r"(?P<table>[^.@]+(?:@[^.]+)?)(?:\.(?P<column>.+))?")
+
+
+@click.command(short_help="Tables of the store, with size and age.")
+@store_option
+@target_option
+@json_option
+def ls(store: str | None, target: str | None, as_json: bool) -> None:
+    """List the latest version of every table."""
+    from featureflow.observe.stored import describe_version, listing_text
+
+    opened = open_store(store, target)
+    versions = [describe_version(table) for table in opened.latest()]
+    if as_json:
+        emit_json({"store": opened.url, "tables": versions})
+    else:
+        click.echo(listing_text(versions, opened.url, **look()))
+
+
+@click.command(short_help="Schema, statistics and a sample of a version.")
+@click.argument("name", metavar="NAME[@V]")
+@click.option("--rows", type=click.IntRange(min=0), default=5, show_default=True, help="Rows of the sample.")
+@store_option
+@target_option
+@json_option
+def show(name: str, rows: int, store: str | None, target: str | None, as_json: bool) -> None:
+    """Show a version: what it is, the statistics of its columns, and a few of its rows.
+
+    V is a number, a tag, a time or `latest`: card_spend@7, card_spend@prod, card_spend@2026-11-01.
+    """
+    from featureflow.observe.stored import describe_stored, stored_text
+
+    table = open_store(store, target).table(name)
+    described = describe_stored(table)
+    sample = table.sample(rows) if rows else None
+    if as_json:
+        emit_json({**described, "sample": [] if sample is None else sample.to_dicts()})
+    else:
+        click.echo(stored_text(described, sample, **look()))
+
+
+@click.command(short_help="Versions of a table, the latest first.")
+@click.argument("name")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="No more versions than this."
+)
+@store_option
+@target_option
+@json_option
+def history(name: str, limit: int, store: str | None, target: str | None, as_json: bool) -> None:
+    """List the versions of a table: when, how large, from which definition."""
+    from featureflow.observe.stored import describe_entry, history_text
+    from featureflow.tables.history import history as versions_of
+
+    url = open_store(store, target).table(name).url
+    entries = [describe_entry(name, entry) for entry in versions_of(url, limit=limit)]
+    if as_json:
+        emit_json({"table": name, "versions": entries})
+    else:
+        click.echo(history_text(entries, **look()))
+
+
+@click.command(short_help="What changed between two versions.")
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@store_option
+@target_option
+@json_option
+def diff(before: str, after: str, store: str | None, target: str | None, as_json: bool) -> None:
+    """Compare two versions: definition, schema, rows, statistics.
+
+    For example: diff card_spend@6 card_spend@7
+    """
+    from featureflow.observe.differences import describe_difference, difference_text
+    from featureflow.tables.diff import diff as compare
+
+    opened = open_store(store, target)
+    found = compare(opened.table(before), opened.table(after))
+    described = describe_difference(found)
+    if as_json:
+        emit_json(described)
+    else:
+        click.echo(difference_text(described, **look()))
+
+
+@click.command(short_help="What a table, or one of its columns, comes from.")
+@click.argument("name", metavar="NAME[@V][.COLUMN]")
+@store_option
+@target_option
+@json_option
+def lineage(name: str, store: str | None, target: str | None, as_json: bool) -> None:
+    """Show the input columns that each column of a version was computed from."""
+    from featureflow.observe.definitions import lineage_text
+
+    match = _LINEAGE.fullmatch(name)
+    if match is None:
+        raise click.UsageError(
+            f"{name!r} is no table or column. Write card_spend or card_spend.amount_sum_1d."
+        )
+    table = open_store(store, target).table(match["table"])
+    columns = [match["column"]] if match["column"] else table.schema.names
+    found = {column: list(table.lineage(column)) for column in columns}
+    if as_json:
+        emit_json({"table": table.name, "version": table.version, "columns": found})
+    else:
+        click.echo(lineage_text(f"{table.name}@{table.version}", found, **look()))

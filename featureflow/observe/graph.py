@@ -1,0 +1,243 @@
+"""The task graph of a plan as a picture: sources, re-keying, window tasks and commits, grouped, with their counts.
+
+Hand-written SVG: one self-contained file that any browser shows, on light and dark pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from featureflow.observe.terminal import clip
+from featureflow.observe.units import count, plural, short_count, size
+
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _TOP = 208, 62, 84, 22, 24, 74
+_COLOURS = {
+    "source": ("#e8eef7", "#5b7aa8"),
+    "rekey": ("#fdf3dc", "#c08a1e"),
+    "new": ("#e3f4e5", "#3c9650"),
+    "new data": ("#def1f5", "#2b8ca3"),
+    "definition changed": ("#fbe9dd", "#c96a2b"),
+    "full rebuild": ("#fbe9dd", "#c96a2b"),
+    "late data": ("#fbe9dd", "#c96a2b"),
+    "unchanged": ("#f2f2f2", "#9a9a9a"),
+    "commit": ("#ece5f6", "#7a57ad"),
+}
+
+
+@dataclass(slots=True)
+class _Box:
+    key: str
+    rank: int
+    kind: str
+    lines: tuple[str, str, str]
+    row: float = 0.0
+
+    @property
+    def x(self) -> float:
+        return _MARGIN + self.rank * (_WIDTH + _GAP_X)
+
+    @property
+    def y(self) -> float:
+        return _TOP + self.row * (_HEIGHT + _GAP_Y)
+
+
+def plan_svg(plan: dict[str, Any]) -> str:
+    """Draw a described plan.
+
+    Returns
+    -------
+    str
+        An SVG document. Left to right: raw sources, their re-keying, window tasks of each table, its commit; a table
+        that reads another stands to the right of it. Look-ups are dashed, tables with nothing to do are grey.
+    """
+    boxes, edges = _layout(plan)
+    _place(boxes, edges)
+    width = 2 * _MARGIN + (max((b.rank for b in boxes.values()), default=0) + 1) * (_WIDTH + _GAP_X) - _GAP_X
+    height = _TOP + (max((b.row for b in boxes.values()), default=0) + 1) * (_HEIGHT + _GAP_Y) - _GAP_Y + 52
+    width = max(width, 720)
+    parts = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+            f'height="{height:g}" font-family="system-ui, -apple-system, Segoe UI, DejaVu Sans, sans-serif">'
+        ),
+        f"<title>{escape(plan['project'])}: plan</title>",
+        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>',
+        (
+            '<defs><marker id="end" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+            '<path d="M0 0L8 4L0 8z" fill="#8a8a8a"/></marker></defs>'
+        ),
+        _text(_MARGIN, 32, plan["project"], size_px=18, weight=600),
+        _text(_MARGIN, 52, _about(plan), size_px=12, colour="#6a6a6a"),
+    ]
+    parts += [_edge(boxes[start], boxes[end], dashed) for start, end, dashed in edges]
+    parts += [_draw(box) for box in boxes.values()]
+    parts += [_legend(height - 22), "</svg>"]
+    return "\n".join(parts) + "\n"
+
+
+def _about(plan: dict[str, Any]) -> str:
+    todo = sum(entry["publishes"] for entry in plan["tables"])
+    return f"{todo} of {plural(len(plan['tables']), 'table')} to build into {clip(plan['store'], 70)}"
+
+
+def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[tuple[str, str, bool]]]:
+    boxes: dict[str, _Box] = {}
+    edges: list[tuple[str, str, bool]] = []
+    tables = {entry["name"]: entry for entry in plan["tables"]}
+    details = plan.get("sources", {})
+    for name, entry in tables.items():
+        key = f"table:{name}"
+        rank = 2
+        for item in entry["reads"]:
+            dashed = item["use"] == "look-up"
+            if item["kind"] == "table" and item["name"] in tables:
+                start = f"commit:{item['name']}"
+                # A table that has nothing to do has no commit; its files are read all the same.
+                start = start if start in boxes else f"table:{item['name']}"
+                rank = max(rank, boxes[start].rank + 1)
+            else:
+                start = _source_boxes(boxes, edges, item, details.get(item["name"], {}), rekey=not dashed)
+            edges.append((start, key, dashed))
+        boxes[key] = _Box(key, rank, entry["change"], (name, entry["change"], _work(entry)))
+        if entry["publishes"]:
+            version = (entry["version"] or 0) + 1
+            after = (f"commit {name}", f"version {version}", _written(entry))
+            boxes[f"commit:{name}"] = _Box(f"commit:{name}", rank + 1, "commit", after)
+            edges.append((key, f"commit:{name}", False))
+    return boxes, edges
+
+
+def _source_boxes(
+    boxes: dict[str, _Box],
+    edges: list[tuple[str, str, bool]],
+    item: dict[str, str],
+    detail: dict[str, Any],
+    *,
+    rekey: bool,
+) -> str:
+    name = item["name"]
+    source, exchange = f"source:{name}", f"rekey:{name}"
+    if source not in boxes:
+        facts = [plural(detail["files"], "file")] if "files" in detail else []
+        facts += [size(detail["bytes"])] if "bytes" in detail else []
+        rows = f"{count(detail['rows'])} rows" if "rows" in detail else ""
+        boxes[source] = _Box(source, 0, "source", (name, ", ".join(facts) or item["kind"], rows))
+    if not rekey:
+        return source
+    if exchange not in boxes:
+        tasks = plural(detail["chunks"], "task") if "chunks" in detail else "one task a chunk"
+        boxes[exchange] = _Box(exchange, 1, "rekey", (f"re-key {name}", "rows to buckets by key", tasks))
+        edges.append((source, exchange, False))
+    return exchange
+
+
+def _work(entry: dict[str, Any]) -> str:
+    if not entry["publishes"]:
+        return f"version {entry['version']} is kept"
+    if not entry["compute"]:
+        return "nothing to compute"
+    work = f"{plural(len(entry['compute']), 'slice')} × {plural(entry['buckets'], 'bucket')}"  # noqa: RUF001
+    tasks = entry["estimate"].get("tasks")
+    return f"{plural(tasks, 'task')}: {work}" if tasks else work
+
+
+def _written(entry: dict[str, Any]) -> str:
+    kept = f"{plural(len(entry['reuse']), 'slice')} kept" if entry["reuse"] else ""
+    rows = entry["estimate"].get("rows_computed")
+    return ", ".join(part for part in (f"~{short_count(rows)} rows" if rows else "", kept) if part)
+
+
+def _place(boxes: dict[str, _Box], edges: list[tuple[str, str, bool]]) -> None:
+    """Give every box a row: near the middle of what it reads, never on another box of its rank."""
+    ranks = sorted({box.rank for box in boxes.values()})
+    for rank in ranks:
+        here = [box for box in boxes.values() if box.rank == rank]
+        wanted: dict[str, float] = {}
+        for position, box in enumerate(here):
+            before = [
+                boxes[start].row for start, end, _ in edges if end == box.key and boxes[start].rank < rank
+            ]
+            wanted[box.key] = sum(before) / len(before) if before else float(position)
+        taken = -1.0
+        for box in sorted(here, key=lambda b: wanted[b.key]):
+            box.row = max(wanted[box.key], taken + 1)
+            taken = box.row
+    _recentre(boxes, edges, ranks)
+
+
+def _recentre(boxes: dict[str, _Box], edges: list[tuple[str, str, bool]], ranks: list[int]) -> None:
+    """Move boxes of earlier ranks next to what reads them, where there is room."""
+    for rank in reversed(ranks[:-1]):
+        here = sorted((box for box in boxes.values() if box.rank == rank), key=lambda b: b.row)
+        floor = 0.0
+        for i, box in enumerate(here):
+            after = [boxes[end].row for start, end, _ in edges if start == box.key]
+            ceiling = here[i + 1].row - 1 if i + 1 < len(here) else float("inf")
+            target = sum(after) / len(after) if after else box.row
+            box.row = max(floor, min(target, ceiling))
+            floor = box.row + 1
+
+
+def _edge(start: _Box, end: _Box, dashed: bool) -> str:
+    x1, y1 = start.x + _WIDTH, start.y + _HEIGHT / 2
+    x2, y2 = end.x - 2, end.y + _HEIGHT / 2
+    bend = max(30.0, (x2 - x1) / 2)
+    dash = ' stroke-dasharray="5 4"' if dashed else ""
+    return (
+        f'<path d="M{x1:g} {y1:g}C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}" fill="none" '
+        f'stroke="#8a8a8a" stroke-width="1.4"{dash} marker-end="url(#end)"/>'
+    )
+
+
+def _draw(box: _Box) -> str:
+    fill, stroke = _COLOURS.get(box.kind, _COLOURS["unchanged"])
+    head, second, third = box.lines
+    return "".join(
+        [
+            f"<g><title>{escape(' · '.join(line for line in box.lines if line))}</title>",
+            (
+                f'<rect x="{box.x:g}" y="{box.y:g}" width="{_WIDTH}" height="{_HEIGHT}" rx="7" fill="{fill}" '
+                f'stroke="{stroke}" stroke-width="1.3"/>'
+            ),
+            _text(box.x + 12, box.y + 20, clip(head, 26), size_px=13, weight=600),
+            _text(box.x + 12, box.y + 37, clip(second, 32), size_px=11, colour=stroke),
+            _text(box.x + 12, box.y + 52, clip(third, 32), size_px=11, colour="#555555"),
+            "</g>",
+        ]
+    )
+
+
+def _text(x: float, y: float, text: str, *, size_px: int, weight: int = 400, colour: str = "#222222") -> str:
+    if not text:
+        return ""
+    return (
+        f'<text x="{x:g}" y="{y:g}" font-size="{size_px}" font-weight="{weight}" fill="{colour}">'
+        f"{escape(text)}</text>"
+    )
+
+
+def _legend(y: float) -> str:
+    entries = (
+        ("source", "source"),
+        ("rekey", "re-key"),
+        ("new", "new"),
+        ("new data", "new data"),
+        ("late data", "late data or new definition"),
+        ("unchanged", "unchanged"),
+        ("commit", "commit"),
+    )
+    parts, x = [], float(_MARGIN)
+    for kind, label in entries:
+        fill, stroke = _COLOURS[kind]
+        parts.append(
+            f'<rect x="{x:g}" y="{y - 9:g}" width="11" height="11" rx="2" fill="{fill}" stroke="{stroke}"/>'
+        )
+        parts.append(_text(x + 17, y + 1, label, size_px=11, colour="#6a6a6a"))
+        x += 34 + 6.4 * len(label)
+    parts.append(
+        f'<path d="M{x:g} {y - 3:g}h26" stroke="#8a8a8a" stroke-width="1.4" stroke-dasharray="5 4"/>'
+    )
+    parts.append(_text(x + 33, y + 1, "look-up", size_px=11, colour="#6a6a6a"))
+    return "".join(parts)

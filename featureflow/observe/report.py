@@ -1,0 +1,252 @@
+"""What a build did, as a value: written to ``run.json``, printed at the end, shown in a notebook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from featureflow.observe import html
+from featureflow.observe.terminal import Paint, table, wrap
+from featureflow.observe.units import count, moment, plural, seconds, size
+
+SCHEMA_VERSION = 1
+"""Of ``run.json``: raised when an entry changes its meaning or goes away, not when one is added."""
+
+Status = Literal["done", "nothing to do", "failed", "interrupted"]
+
+CHANGE_STYLES: dict[str, tuple[str, ...]] = {
+    "new": ("green",),
+    "definition changed": ("yellow",),
+    "full rebuild": ("yellow",),
+    "new data": ("cyan",),
+    "late data": ("yellow",),
+    "unchanged": ("dim",),
+}
+"""How each change class of a table is coloured, here and in plans."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """One stage: how much there was, how much was there already, how long it took.
+
+    ``reused`` counts the tasks whose result was found on disk; they are not in ``tasks``.
+    """
+
+    name: str
+    tasks: int = 0
+    reused: int = 0
+    rows: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TableOutcome:
+    """What became of one table.
+
+    Parameters
+    ----------
+    name, change, reason
+        As the plan said.
+    version, previous_version
+        Number of the version that this build published, None if it published none; and of the one before.
+    rows, rows_written
+        Rows of the table now; rows in the files that were written.
+    files_written, files_reused, slices_computed
+        What was done and what was kept.
+    checks
+        One entry for each check: ``name``, ``passed``, ``on_fail``, ``message``, ``rows`` (failing ones).
+    """
+
+    name: str
+    change: str
+    reason: str
+    version: int | None
+    previous_version: int | None
+    rows: int
+    rows_written: int = 0
+    files_written: int = 0
+    files_reused: int = 0
+    slices_computed: int = 0
+    checks: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Everything that a build leaves behind about itself.
+
+    Parameters
+    ----------
+    build_id, project, engine_version
+        Which build, of what, by which featureflow.
+    started, seconds
+        UTC instant as ISO text, and how long it took.
+    status
+        ``done``, ``nothing to do``, ``failed`` or ``interrupted``.
+    tables, stages
+        In the order in which they were built.
+    warnings
+        One sentence each.
+    dashboard
+        Address of the cluster's dashboard, if there was one.
+    """
+
+    build_id: str
+    project: str
+    started: str
+    seconds: float
+    engine_version: str
+    status: str
+    tables: list[TableOutcome]
+    stages: list[StageReport]
+    warnings: list[str] = field(default_factory=list)
+    dashboard: str | None = None
+
+    @property
+    def published(self) -> list[TableOutcome]:
+        """Tables that have a new version."""
+        return [table for table in self.tables if table.version is not None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values, with ``schema_version``."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+    def to_json(self) -> str:
+        """Write the report as JSON text."""
+        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> RunReport:
+        """Read what :meth:`to_json` wrote; entries that a later featureflow added are passed over.
+
+        Raises
+        ------
+        ValueError
+            If it was written in a newer form that this featureflow would misread.
+        """
+        given: dict[str, Any] = json.loads(text)
+        version = given.get("schema_version")
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise ValueError(
+                f"run report: schema_version {version!r} is not known (this featureflow reads up to {SCHEMA_VERSION}). "
+                "Upgrade featureflow."
+            )
+        content = _known(cls, given)
+        content["tables"] = [TableOutcome(**_known(TableOutcome, entry)) for entry in given["tables"]]
+        content["stages"] = [StageReport(**_known(StageReport, entry)) for entry in given["stages"]]
+        return cls(**content)
+
+    def text(self, *, limit: int = 100, paint: Paint | None = None) -> str:
+        """One screen: what happened to each table, where the time went, what to look at."""
+        brush = paint or Paint()
+        head = f"{self.project} · build {self.build_id} · {self.status} in {seconds(self.seconds)}"
+        style = "green" if self.status in ("done", "nothing to do") else "red"
+        lines = [brush(head, "bold", style), ""]
+        lines += table(
+            [_table_row(entry) for entry in self.tables],
+            ("table", "change", "version", "rows", "written", "slices", "files"),
+            limit=limit,
+            right=(3, 4, 5),
+            styles=[CHANGE_STYLES.get(entry.change, ()) for entry in self.tables],
+            paint=brush,
+            indent="  ",
+        )
+        if any(stage.tasks or stage.reused for stage in self.stages):
+            lines += ["", *self._stage_lines(limit, brush)]
+        lines += self._check_lines(limit, brush)
+        for warning in self.warnings:
+            lines += [brush(line, "yellow") for line in wrap(f"  ! {warning}", limit, "    ")]
+        if self.dashboard:
+            lines += ["", f"  dashboard {self.dashboard}"]
+        return "\n".join(lines)
+
+    def _stage_lines(self, limit: int, brush: Paint) -> list[str]:
+        rows = [
+            (
+                stage.name,
+                count(stage.tasks),
+                count(stage.reused),
+                count(stage.rows),
+                size(stage.bytes_read),
+                size(stage.bytes_written),
+                seconds(stage.seconds),
+            )
+            for stage in self.stages
+        ]
+        headers = ("stage", "tasks", "reused", "rows", "read", "written", "time")
+        return table(rows, headers, limit=limit, right=(1, 2, 3, 4, 5, 6), paint=brush, indent="  ")
+
+    def _check_lines(self, limit: int, brush: Paint) -> list[str]:
+        checks = [(entry.name, check) for entry in self.tables for check in entry.checks]
+        failed = [(name, check) for name, check in checks if not check.get("passed", True)]
+        if not checks:
+            return []
+        passed = f"  {plural(len(checks) - len(failed), 'check')} passed"
+        lines = ["", passed + (f", {len(failed)} failed" if failed else "")]
+        for name, check in failed:
+            text = f"  ✗ {name}: {check.get('name', 'check')}: {check.get('message', 'failed')}"
+            text += f" (on_fail: {check['on_fail']})" if check.get("on_fail") else ""
+            lines += [brush(line, "yellow") for line in wrap(text, limit, "    ")]
+        return lines
+
+    def __str__(self) -> str:
+        """Same as :meth:`text`, without colour."""
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        head = f"build {self.build_id} · {moment(self.started)} UTC · {seconds(self.seconds)}"
+        parts = [
+            html.title(self.project, f"{self.status} · {head}"),
+            html.table(
+                [_table_row(entry) for entry in self.tables],
+                ("table", "change", "version", "rows", "written", "slices", "files"),
+                right=(3, 4, 5),
+            ),
+        ]
+        stages = [
+            (
+                s.name,
+                count(s.tasks),
+                count(s.reused),
+                count(s.rows),
+                size(s.bytes_written),
+                seconds(s.seconds),
+            )
+            for s in self.stages
+        ]
+        if stages:
+            headers = ("stage", "tasks", "reused", "rows", "written", "time")
+            parts.append(html.table(stages, headers, right=(1, 2, 3, 4, 5)))
+        checks = [line.strip() for line in self._check_lines(10_000, Paint()) if line]
+        parts += [html.notes([*checks, *self.warnings])]
+        return html.page_part(parts)
+
+
+def _table_row(entry: TableOutcome) -> tuple[str, ...]:
+    if entry.version is None:
+        version = "-" if entry.previous_version is None else f"{entry.previous_version} kept"
+    else:
+        version = (
+            str(entry.version)
+            if entry.previous_version is None
+            else f"{entry.previous_version} → {entry.version}"
+        )
+    files = f"{count(entry.files_written)} new, {count(entry.files_reused)} kept"
+    return (
+        entry.name,
+        entry.change,
+        version,
+        count(entry.rows),
+        count(entry.rows_written),
+        count(entry.slices_computed),
+        files,
+    )
+
+
+def _known(cls: Callable[..., Any], entries: dict[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+    return {name: value for name, value in entries.items() if name in names}
