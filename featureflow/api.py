@@ -1,0 +1,274 @@
+"""What a notebook and the command line call: open a project, plan it, build it; open a store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featureflow.core.errors import PlanError, SpecError
+from featureflow.spec.load import LoadedProject, load_project, load_text
+from featureflow.spec.models import Target
+from featureflow.spec.selection import select as select_tables
+
+if TYPE_CHECKING:
+    from featureflow.execute.build import BuildPlan, Site
+    from featureflow.observe.progress import Progress
+    from featureflow.observe.report import RunReport
+    from featureflow.observe.spec_tests import SpecTestResult
+    from featureflow.plan.nodes import CompiledTable
+    from featureflow.plan.scan import ScannedSource
+    from featureflow.tables.store import Store
+    from featureflow.tables.table import Table
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+class Project:
+    """A spec with a place to build it.
+
+    Parameters
+    ----------
+    path
+        YAML file or folder; ``featureflow.yaml`` or ``configs/`` of the working directory if omitted. A text with a
+        line break is taken as the YAML itself.
+    store
+        URL of the store; the spec's ``store:`` if omitted (relative to the working directory).
+    client
+        A ``distributed.Client`` to run on. Without one, threads or a local cluster are used and stopped by each build.
+    scheduler
+        ``threads``, ``local`` or an address such as ``tcp://host:8786``.
+    workers, memory
+        Number of workers (threads for ``threads``); memory of each, such as ``"8GB"`` or bytes.
+    scratch
+        Folder on a fast local disk for exchange files; ``$FEATUREFLOW_SCRATCH`` or the user's cache folder.
+    target
+        One of the spec's ``targets:``; what is given here comes before it.
+
+    Raises
+    ------
+    SpecError
+        If the spec has mistakes; holds all of them.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        store: str | None = None,
+        client: Any = None,
+        scheduler: str | None = None,
+        workers: int | None = None,
+        memory: str | int | None = None,
+        scratch: str | Path | None = None,
+        target: str | None = None,
+    ) -> None:
+        self.loaded: LoadedProject = load_text(path) if isinstance(path, str) and "\n" in path else load_project(path)
+        chosen = self._target(target)
+        self.store_url = str(store or chosen.store or self.loaded.project.store)
+        self.client = client
+        self.scheduler = scheduler or chosen.scheduler
+        self.workers = workers or chosen.workers
+        wanted = memory if memory is not None else chosen.memory
+        self.memory_bytes = None if wanted is None else parse_bytes(wanted)
+        self.scratch = os.path.abspath(os.path.expanduser(str(scratch or chosen.scratch or default_scratch())))
+
+    def _target(self, name: str | None) -> Target:
+        targets = self.loaded.project.targets
+        if name is None:
+            return Target()
+        if name not in targets:
+            raise PlanError(f"--target {name!r}: the spec has no such target. It has: {', '.join(targets) or 'none'}.")
+        return targets[name]
+
+    @property
+    def store(self) -> Store:
+        """The store that this project builds into."""
+        from featureflow.tables.store import open as open_store
+
+        return open_store(self.store_url)
+
+    def table(self, reference: str) -> Table:
+        """Open a built table: ``name``, ``name@7``, ``name@tag``."""
+        return self.store.table(reference)
+
+    def compile(self) -> dict[str, CompiledTable]:
+        """Type-check all tables against the sources' schemas; reads footers, no data.
+
+        Returns
+        -------
+        dict
+            Compiled tables by name, in the order in which they can be built.
+
+        Raises
+        ------
+        SpecError
+            With every mistake, each with file, line and column.
+        SourceError
+            If files are missing or do not have one schema.
+        """
+        return self._compile(list(self.loaded.project.features))[0]
+
+    def _compile(self, names: list[str]) -> tuple[dict[str, CompiledTable], dict[str, ScannedSource]]:
+        from featureflow.plan.compile import compile_project
+        from featureflow.plan.scan import scan_source
+        from featureflow.spec.dependencies import ancestors, sources_of
+
+        project = self.loaded.project
+        wanted = set(names).union(*(ancestors(project, name) for name in names)) if names else set()
+        tables = [name for name in project.features if name in wanted]
+        sources = {source for name in tables for source in sources_of(project, name)}
+        root = str(self.loaded.root)
+        scanned = {name: scan_source(name, project.sources[name], root, self.scratch) for name in project.sources if name in sources}
+        problems = [
+            self.loaded.problem(("sources", name, *place), message)
+            for name, found in scanned.items()
+            for place, message in ((tuple(p.split(".")), m) for p, m in found.reader.problems)
+        ]
+        try:
+            compiled = compile_project(self.loaded, {name: found.input for name, found in scanned.items()}, tables)
+        except SpecError as error:
+            raise SpecError([*problems, *error.problems]) from None
+        if problems:
+            raise SpecError(problems)
+        return compiled, scanned
+
+    def plan(
+        self,
+        select: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        full: bool = False,
+    ) -> BuildPlan:
+        """Work out what a build would do, and why. Writes nothing to the store.
+
+        Parameters
+        ----------
+        select, exclude
+            dbt-like selectors: ``name``, ``+name``, ``name+``, ``tag:x``, ``source:y+``.
+        start, end
+            Build only slices that overlap ``[start, end)``, UTC.
+        full
+            Compute everything again.
+        """
+        with self._site(None) as site:
+            return self._plan(site, select, exclude, start, end, full)
+
+    def _plan(
+        self, site: Site, select: Sequence[str], exclude: Sequence[str], start: Any, end: Any, full: bool
+    ) -> BuildPlan:
+        from featureflow.execute.build import Planner
+
+        names = select_tables(self.loaded.project, list(select), list(exclude))
+        compiled, scanned = self._compile(names)
+        return Planner(self.loaded, compiled, scanned, site).plan(names, full=full, only=_time_range(start, end))
+
+    def build(
+        self,
+        select: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        full: bool = False,
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Plan, compute what is missing, check, and publish one new version of each table that changed.
+
+        Raises
+        ------
+        FeatureflowError
+            See the tree in `featureflow.core.errors`; nothing half-done is ever visible.
+        """
+        from featureflow.execute.session import run_build
+
+        begun = time.monotonic()
+        with self._site(progress) as site:
+            plan = self._plan(site, select, exclude, start, end, full)
+            return run_build(self.loaded, plan, begun)
+
+    @contextmanager
+    def _site(self, progress: Progress | None) -> Iterator[Site]:
+        from featureflow.execute.build import Site
+        from featureflow.execute.executors import open_executor
+        from featureflow.execute.recorder import Recorder
+        from featureflow.execute.sizing import Budget, default_memory_bytes
+        from featureflow.observe.progress import QuietProgress
+
+        executor = open_executor(
+            self.scheduler, client=self.client, workers=self.workers, memory_bytes=self.memory_bytes, scratch=self.scratch
+        )
+        budget = Budget(self.memory_bytes or default_memory_bytes(), executor.slots)
+        try:
+            yield Site(self.store_url, self.scratch, executor, budget, Recorder(progress or QuietProgress()))
+        finally:
+            executor.close()
+
+    def test(self) -> list[SpecTestResult]:
+        """Run the spec's own ``tests:`` on the rows that they give; no cluster, no files of the project."""
+        from featureflow.execute.spec_tests import run_spec_tests
+
+        return run_spec_tests(self.loaded)
+
+    def __repr__(self) -> str:
+        """One line."""
+        project = self.loaded.project
+        return f"Project({project.project}: {len(project.sources)} sources, {len(project.features)} feature tables, store {self.store_url})"
+
+    def _repr_html_(self) -> str:
+        """Tables with what they are made of."""
+        from featureflow.observe.html import project_html
+
+        return project_html(self.loaded, self.store_url)
+
+
+def default_scratch() -> str:
+    """Folder for exchange files where none is named."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    return os.environ.get("FEATUREFLOW_SCRATCH") or os.path.join(cache, "featureflow")
+
+
+def parse_bytes(text: str | int) -> int:
+    """Read an amount of memory: ``8GB``, ``512MiB``, or a number of bytes.
+
+    Examples
+    --------
+    >>> parse_bytes("1.5GB")
+    1500000000
+    """
+    if isinstance(text, int):
+        return text
+    given = text.strip().upper().removesuffix("B")
+    number = given.rstrip("KMGTI")
+    try:
+        return int(float(number) * _UNITS[given[len(number) :]])
+    except (ValueError, KeyError):
+        raise PlanError(f"{text!r} is no amount of memory. Write it as 8GB or 512MiB.") from None
+
+
+def _time_range(start: datetime | str | None, end: datetime | str | None) -> tuple[int, int] | None:
+    from featureflow.plan.slices import MAX_US, MIN_US
+
+    if start is None and end is None:
+        return None
+    low, high = (None if moment is None else _instant(moment) for moment in (start, end))
+    if low is not None and high is not None and low >= high:
+        raise PlanError(f"--from {start} is not before --to {end}; the range is half-open, [from, to).")
+    return MIN_US if low is None else low, MAX_US + 1 if high is None else high
+
+
+def _instant(moment: datetime | str) -> int:
+    from featureflow.plan.slices import to_us
+
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            raise PlanError(f"{moment!r} is no date or time. Write it as 2026-01-31 or 2026-01-31T10:00.") from None
+    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

@@ -1,0 +1,80 @@
+"""Rows that repeat earlier ones (``deduplicate:``, ``unique`` checks): found exactly, over all files.
+
+An exchange by the unique columns brings equal rows together; one task a bucket keeps the row that was first known and
+lists the others by chunk and position; the lists, one a chunk, are what the reader drops. A list is named by its
+content, so a chunk's exchange file stays valid for as long as the same of its rows are dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from featureflow.core.fingerprints import fingerprint
+from featureflow.execute.exchange import ROW, ROW_HASH, read_bucket, write_positions
+from featureflow.execute.keycodes import encode
+from featureflow.execute.sorted_rows import column, microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Repeated rows of one bucket: chunk (by its place in the list of files) and position in the chunk."""
+
+    chunk: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+def find_duplicates(
+    paths: tuple[str, ...], bucket: int, unique: tuple[str, ...], created: str | None, sequence: str | None, time: str | None
+) -> Duplicates:
+    """Find the rows of a bucket that are not the first known of their unique value.
+
+    Order: created, sequence, time (nulls last: a row of unknown time is not the first), then the row's hash.
+    Nulls: a null in a unique column never equals another; such rows are never duplicates.
+    """
+    batches = read_bucket(paths, bucket)
+    table = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches]).combine_chunks()
+    chunk = np.repeat(np.arange(len(batches)), [batch.num_rows for batch in batches])
+    codes, _, _ = encode([column(table, name) for name in unique])
+    ranks = [_rank_last(column(table, name)) for name in (time, sequence, created) if name]
+    row = column(table, ROW).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    order = np.lexsort((row, chunk, column(table, ROW_HASH).to_numpy(zero_copy_only=False), *ranks, codes))
+    ordered = codes[order]
+    repeated = np.zeros(len(order), np.bool_)
+    repeated[1:] = (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)
+    found = order[repeated]
+    return Duplicates(chunk[found], row[found])
+
+
+def _rank_last(array: pa.Array) -> NDArray[np.int64]:
+    if pa.types.is_timestamp(array.type):
+        times = microseconds(array)
+        missing = np.asarray(array.is_null())
+        return np.where(missing, np.iinfo(np.int64).max, times)
+    ranks = pc.rank(array, sort_keys="ascending", null_placement="at_end", tiebreaker="dense")
+    return np.asarray(ranks).astype(np.int64)
+
+
+def write_drop_lists(found: list[Duplicates], n_chunks: int, folder: str) -> list[str | None]:
+    """Write, for each chunk, the positions of its repeated rows; None for a chunk without any."""
+    chunks = np.concatenate([one.chunk for one in found]) if found else np.empty(0, np.int64)
+    rows = np.concatenate([one.row for one in found]) if found else np.empty(0, np.int64)
+    order = np.lexsort((rows, chunks))
+    chunks, rows = chunks[order], rows[order].astype(np.uint32)
+    bounds = np.searchsorted(chunks, np.arange(n_chunks + 1))
+    paths: list[str | None] = []
+    for chunk in range(n_chunks):
+        positions = rows[bounds[chunk] : bounds[chunk + 1]]
+        if len(positions) == 0:
+            paths.append(None)
+            continue
+        path = os.path.join(folder, f"{fingerprint(positions.tobytes().hex())}.npy")
+        if not os.path.exists(path):
+            write_positions(path, positions)
+        paths.append(path)
+    return paths

@@ -1,0 +1,206 @@
+"""The exchange: rows of one raw chunk, re-keyed into buckets, in one Arrow file on scratch.
+
+Two passes through files instead of a shuffle between workers: a map task writes one Arrow IPC file with one record
+batch a bucket; a window task maps the files into memory and takes the batch of its bucket from each. The file's name
+is the hash of everything that went into it (raw file, columns, row steps, bucket keys, number of buckets), so a raw
+chunk is re-keyed once, ever; a file that exists is complete, since it is renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from featureflow.core.errors import ComputeError
+from featureflow.core.fingerprints import fingerprint
+
+#: Part of every exchange file's name; raise it when the layout of the files changes.
+LAYOUT = 1
+#: Column that holds a row's position in its chunk, for dropping duplicates by position.
+ROW = "__row"
+#: Column that holds a hash over all columns of a row.
+ROW_HASH = "__hash"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a raw file that one task reads: some of its row groups, or all of it.
+
+    ``id`` names the bytes: path, size, version and row groups. Times are microseconds; None if the chunk has no row
+    with a time.
+    """
+
+    file: Any
+    row_groups: tuple[int, ...] | None
+    rows: int
+    size: int
+    min_us: int | None
+    max_us: int | None
+    null_times: int
+    id: str
+
+    def touches(self, first_us: int, last_us: int) -> bool:
+        """Whether a row can have a time in the closed range."""
+        return self.min_us is not None and self.max_us is not None and self.min_us <= last_us and self.max_us >= first_us
+
+
+class RowReader(Protocol):
+    """Reads chunks of one input, applying its row steps; picklable, and named by its content."""
+
+    id: str
+
+    def read(self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None) -> pl.DataFrame:
+        """Read these columns of a chunk; with ``row_position`` also each row's position, as UInt32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rekey:
+    """How an input is re-keyed: which columns go along, into how many buckets, by which keys.
+
+    ``dropped`` names a folder with the positions of duplicate rows, one file a chunk; None if nothing is dropped.
+    ``hashed`` adds a hash over these columns to each row.
+    """
+
+    reader: RowReader
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+    n_buckets: int
+    folder: str
+    time: str | None
+    hashed: tuple[str, ...] = ()
+    dropped: str | None = None
+
+    def path(self, chunk: Chunk, drop_id: str = "") -> str:
+        """Where the exchange file of a chunk is, or will be."""
+        content = [LAYOUT, self.reader.id, chunk.id, drop_id, list(self.columns), list(self.keys), self.n_buckets, list(self.hashed)]
+        name = fingerprint(content)
+        return os.path.join(self.folder, name[:2], f"{name}.arrow")
+
+
+@dataclass(frozen=True, slots=True)
+class Rekeyed:
+    """Handle of a finished exchange file."""
+
+    path: str
+    rows: int
+    size: int
+    reused: bool
+
+
+def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> Rekeyed:
+    """Read a chunk and write its exchange file, unless that is there already.
+
+    Notes
+    -----
+    Order: rows of a bucket keep the order of the chunk.
+    Nulls: a null key is a key like any other here; its rows go to one bucket.
+    Cost: O(rows); peak memory about twice the chunk's decoded columns.
+    """
+    if os.path.exists(path):
+        return Rekeyed(path, bucket_rows(path).sum().item(), os.path.getsize(path), True)
+    position = ROW if drop_path or job.hashed else None
+    needed = tuple(dict.fromkeys((*job.columns, *job.hashed)))
+    frame = job.reader.read(chunk, needed, row_position=position)
+    if drop_path:
+        frame = frame.filter(~pl.col(ROW).is_in(read_positions(drop_path)))
+    if job.hashed:
+        from featureflow.kernels.hashing import hash_rows
+
+        row_hash = hash_rows(frame.select(job.hashed).to_arrow())
+        frame = frame.with_columns(pl.Series(ROW_HASH, row_hash, dtype=pl.UInt64))
+    elif position:
+        frame = frame.drop(position)
+    table = plain_arrow(frame.select(*job.columns, *((ROW, ROW_HASH) if job.hashed else ())))
+    write_buckets(table, bucket_of(table, job.keys, job.n_buckets), job.n_buckets, path)
+    return Rekeyed(path, table.num_rows, os.path.getsize(path), False)
+
+
+def bucket_of(table: pa.Table, keys: tuple[str, ...], n_buckets: int) -> NDArray[np.int64]:
+    """Assign each row a bucket by a hash of its keys that is the same on every machine."""
+    if n_buckets == 1 or table.num_rows == 0:
+        return np.zeros(table.num_rows, np.int64)
+    from featureflow.kernels.hashing import hash_rows
+
+    # the upper bits: a sketch or a split of the same keys uses the lower ones
+    return ((hash_rows(table.select(list(keys))) >> np.uint64(32)) % np.uint64(n_buckets)).astype(np.int64)
+
+
+def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, path: str) -> None:
+    """Write rows as one record batch a bucket, atomically."""
+    counts = np.bincount(buckets, minlength=n_buckets)
+    if n_buckets > 1:
+        table = table.take(pa.array(np.argsort(buckets, kind="stable")))
+    table = table.combine_chunks()
+    metadata = {b"rows": json.dumps(counts.tolist()).encode()}
+    schema = table.schema.with_metadata(metadata)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
+    try:
+        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            start = 0
+            for count in counts.tolist():
+                piece = table.slice(start, count)
+                batches = piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+                writer.write_batch(batches[0].replace_schema_metadata(metadata))
+                start += count
+        os.replace(temporary, path)
+    except OSError as error:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise ComputeError(f"Can't write {path}: {error}. Is the scratch disk full? Set --scratch to a folder with space.") from error
+
+
+def plain_arrow(frame: pl.DataFrame) -> pa.Table:
+    """Convert to Arrow with plain strings and binaries (Polars' views can't be mapped by every reader)."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    fields = [field.with_type(_plain(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields)) if fields != list(table.schema) else table
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.large_string()
+    if pa.types.is_binary(kind):
+        return pa.large_binary()
+    return kind
+
+
+@lru_cache(maxsize=1024)
+def _opened(path: str, thread: int) -> pa.ipc.RecordBatchFileReader:
+    # one reader for each thread: Arrow does not promise that one can be shared
+    return pa.ipc.open_file(pa.memory_map(path))
+
+
+def bucket_rows(path: str) -> NDArray[np.int64]:
+    """Rows of each bucket in an exchange file."""
+    return np.array(json.loads(_opened(path, threading.get_ident()).schema.metadata[b"rows"]), np.int64)
+
+
+def read_bucket(paths: tuple[str, ...], bucket: int) -> list[pa.RecordBatch]:
+    """Map one bucket's batch of each file into memory; the data is not copied."""
+    return [_opened(path, threading.get_ident()).get_batch(bucket) for path in paths]
+
+
+def write_positions(path: str, positions: NDArray[np.uint32]) -> None:
+    """Write row positions atomically."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
+    with open(temporary, "wb") as sink:
+        np.save(sink, positions, allow_pickle=False)
+    os.replace(temporary, path)
+
+
+def read_positions(path: str) -> pl.Series:
+    """Read row positions written by `write_positions`."""
+    return pl.Series(np.load(path, allow_pickle=False), dtype=pl.UInt32)

@@ -1,0 +1,53 @@
+"""Ticks of ``at: {every: …}`` (spec section 6)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from featureflow.plan.nodes import Grid
+from featureflow.plan.slices import to_datetime
+
+_DAY_US = 86_400_000_000
+
+
+def ticks_between(grid: Grid, first_us: int, last_us: int) -> NDArray[np.int64]:
+    """List the ticks of the grid in the closed range, ascending.
+
+    On UTC the grid is counted from the Unix epoch. In another zone it is counted on the local clock from local
+    midnight of 1970-01-01, so that daily ticks are local midnights on both sides of a clock change: a local time that
+    does not exist has no tick, one that exists twice has its first.
+    """
+    if last_us < first_us:
+        return np.empty(0, np.int64)
+    every = grid.every_us
+    if grid.timezone == "UTC":
+        return np.arange(-(-first_us // every) * every, last_us + 1, every, dtype=np.int64)
+    low = _local_us(first_us - _DAY_US, grid.timezone)
+    high = _local_us(last_us + _DAY_US, grid.timezone)
+    local = np.arange(low // every * every, high + 1, every, dtype=np.int64)
+    moments = pl.Series(local).cast(pl.Datetime("us")).dt.replace_time_zone(
+        grid.timezone, ambiguous="earliest", non_existent="null"
+    )
+    ticks = np.unique(moments.drop_nulls().dt.timestamp("us").to_numpy())
+    return ticks[(ticks >= first_us) & (ticks <= last_us)]
+
+
+def last_tick(grid: Grid, last_event_us: int) -> int:
+    """Find where the grid ends when ``to`` is not given: the first tick at or after the latest event.
+
+    At that tick every event is known, and no row is made of a time that the data has not reached.
+    """
+    reach = max(grid.every_us, _DAY_US) * 2
+    ticks = ticks_between(grid, last_event_us, last_event_us + reach)
+    return int(ticks[0])
+
+
+def _local_us(us: int, timezone: str) -> int:
+    from zoneinfo import ZoneInfo
+
+    local: datetime = to_datetime(us).astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
+    return int((local - datetime(1970, 1, 1)).total_seconds()) * 1_000_000

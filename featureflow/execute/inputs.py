@@ -1,0 +1,176 @@
+"""What the stages read: raw sources and feature tables, as chunks that one task can take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featureflow.core.errors import CorruptionError
+from featureflow.core.fingerprints import fingerprint
+from featureflow.execute.checking import BoundCheck
+from featureflow.execute.exchange import Chunk, RowReader
+from featureflow.execute.stages import Piece
+from featureflow.library.sources.reader import SourceReader
+from featureflow.plan.functions import call
+from featureflow.plan.nodes import CompiledTable, Derived, Input
+from featureflow.plan.scan import ScannedSource
+from featureflow.plan.slices import NULL_SLICE, Slice
+from featureflow.tables.parquet_files import StagedFile
+
+#: A raw file is cut into chunks of about this many stored bytes, at row-group borders.
+CHUNK_BYTES = 96 << 20
+
+
+@dataclass(slots=True)
+class Readable:
+    """An input with its reader and chunks; ``drops`` names, by chunk id, the rows that repeat earlier ones."""
+
+    input: Input
+    reader: RowReader
+    chunks: tuple[Chunk, ...]
+    files: list[dict[str, Any]]
+    drops: dict[str, str] = field(default_factory=dict)
+    delta_version: int | None = None
+
+    def pieces(self) -> list[Piece]:
+        """The chunks by name and time. A chunk with dropped rows has another name than without."""
+        return [
+            Piece(self.drop_name(chunk), chunk.min_us, chunk.max_us, chunk.null_times, chunk.rows, chunk.size) for chunk in self.chunks
+        ]
+
+    def drop_name(self, chunk: Chunk) -> str:
+        """Name of a chunk together with its list of dropped rows."""
+        drop = self.drops.get(chunk.id)
+        return chunk.id if drop is None else fingerprint([chunk.id, drop.rsplit("/", 1)[-1]])
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChunks:
+    """Reads chunks of a raw source through its row steps, Python functions and quarantine checks.
+
+    With ``finish`` False it stops before fill, clip and mask: what a deduplication compares.
+    """
+
+    id: str
+    source: SourceReader
+    udfs: tuple[Derived, ...] = ()
+    quarantine: tuple[BoundCheck, ...] = ()
+    finish: bool = True
+
+    def read(self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None) -> pl.DataFrame:
+        """See `RowReader`."""
+        checked = [name for check in self.quarantine for name in check.columns_read(self.source.output_schema)]
+        needed = dict.fromkeys((*columns, *checked))
+        made = [udf for udf in self.udfs if udf.name in needed]
+        raw = [*(name for name in needed if name not in {u.name for u in self.udfs}), *(name for udf in made for name in udf.inputs)]
+        frame = self.source.read(
+            chunk.file, list(dict.fromkeys(raw)), groups=chunk.row_groups, row_position=row_position is not None, finish=self.finish
+        )
+        for udf in made:
+            inputs = [frame[name] for name in udf.inputs]
+            frame = frame.with_columns(call(udf.name, udf.function or "", inputs, dict(udf.params), udf.dtype or pl.Null()))
+        for check in self.quarantine:
+            frame = frame.filter(~check.bad(frame))
+        return frame.select([*columns, *([row_position] if row_position else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class TableChunks:
+    """Reads files of a feature table; page checksums are verified."""
+
+    id: str
+    root: str
+
+    def read(self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None) -> pl.DataFrame:
+        """See `RowReader`."""
+        from featureflow.core.storage import is_local, join, read_bytes
+
+        url = join(self.root, chunk.file)
+        source: Any = url if is_local(url) else pa.BufferReader(read_bytes(url))
+        try:
+            with pq.ParquetFile(source, page_checksum_verification=True) as file:
+                frame = pl.DataFrame(file.read(columns=list(columns)))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CorruptionError(f"{url}: {error}. Run `featureflow verify`, or build again with --full.") from error
+        frame = frame.select(columns)
+        return frame if row_position is None else frame.with_row_index(row_position)
+
+
+def readable_source(scanned: ScannedSource, checks: tuple[BoundCheck, ...] = ()) -> Readable:
+    """Cut a scanned source into chunks."""
+    chunks = []
+    for facts in scanned.facts:
+        name = [facts.file.path, facts.file.size, facts.file.version]
+        for groups in _cut(facts.groups):
+            whole = len(groups) == len(facts.groups)
+            timed = [g for g in groups if g.min_time is not None]
+            no_time = scanned.input.time is None
+            chunks.append(
+                Chunk(
+                    file=facts,
+                    row_groups=None if whole else tuple(g.index for g in groups),
+                    rows=sum(g.rows for g in groups),
+                    size=sum(g.bytes for g in groups),
+                    min_us=0 if no_time else min((g.min_time for g in timed), default=None),
+                    max_us=0 if no_time else max((g.max_time for g in timed), default=None),
+                    null_times=sum(g.null_times for g in groups),
+                    id=fingerprint([scanned.id, *name, [g.index for g in groups]]),
+                )
+            )
+    files = [{"path": f.file.path, "size": f.file.size, "version": f.file.version, "rows": f.rows} for f in scanned.facts]
+    reader = SourceChunks(scanned.id, scanned.reader, scanned.udfs, tuple(check for check in checks if check.quarantines))
+    return Readable(scanned.input, reader, tuple(chunks), files, delta_version=scanned.delta_version)
+
+
+def unchecked(readable: Readable) -> Readable:
+    """The same source with the rows that its checks put into quarantine."""
+    if not isinstance(readable.reader, SourceChunks):
+        return readable
+    return replace(readable, reader=replace(readable.reader, quarantine=()))
+
+
+def unfinished(readable: Readable) -> Readable:
+    """The same source as read before fill, clip and mask."""
+    if not isinstance(readable.reader, SourceChunks):
+        return readable
+    return replace(readable, reader=replace(readable.reader, id=f"{readable.reader.id}-unfinished", finish=False))
+
+
+def _cut(groups: Any) -> list[list[Any]]:
+    runs: list[list[Any]] = []
+    size = 0
+    for group in groups:
+        if runs and size + group.bytes <= CHUNK_BYTES:
+            runs[-1].append(group)
+            size += group.bytes
+        else:
+            runs.append([group])
+            size = group.bytes
+    return runs
+
+
+def readable_table(table: CompiledTable, root: str, source: Input, files: list[tuple[Slice, StagedFile]]) -> Readable:
+    """Take the files of a feature table's new version as chunks."""
+    chunks = tuple(
+        Chunk(
+            file=staged.path,
+            row_groups=None,
+            rows=staged.rows,
+            size=staged.size,
+            min_us=None if part == NULL_SLICE else part.start_us,
+            max_us=None if part == NULL_SLICE else part.end_us - 1,
+            null_times=staged.rows if part == NULL_SLICE else 0,
+            id=staged.path,
+        )
+        for part, staged in files
+    )
+    return Readable(source, TableChunks(fingerprint([table.name, root]), root), chunks, [])
+
+
+def with_drops(readable: Readable, drops: dict[str, str]) -> Readable:
+    """Say which rows of which chunks repeat earlier ones."""
+    return replace(readable, drops=drops)

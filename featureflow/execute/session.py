@@ -1,0 +1,193 @@
+"""One build from start to finish: compute every table, check them, publish, write down what happened."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import featureflow
+from featureflow.contracts.check import CheckResult
+from featureflow.core.errors import CheckFailed, FeatureflowError
+from featureflow.core.storage import join, write_atomic
+from featureflow.execute.build import BuildPlan, Site, TableBuild, table_output
+from featureflow.execute.inputs import Readable
+from featureflow.execute.judgement import judge_source, judge_table
+from featureflow.execute.publish import Author, changed_files, publish_table
+from featureflow.execute.stages import TablePlan
+from featureflow.observe.report import RunReport, TableOutcome
+from featureflow.plan.compile import as_input
+from featureflow.plan.slices import Slice
+from featureflow.spec.load import LoadedProject
+from featureflow.tables.commit import Published
+from featureflow.tables.parquet_files import StagedFile
+
+
+@dataclass(slots=True)
+class _Built:
+    """A table after its stages, before its commit."""
+
+    plan: TablePlan
+    new: list[tuple[Slice, StagedFile]]
+    rows_written: int
+    checks: list[CheckResult]
+    partials: dict[str, Any] = field(default_factory=dict)
+
+
+class Session:
+    """Walks a build plan; see `run_build`."""
+
+    def __init__(self, loaded: LoadedProject, plan: BuildPlan, begun: float) -> None:
+        self._loaded, self._plan, self._begun = loaded, plan, begun
+        self._site: Site = plan.site
+        self._started = datetime.now(UTC)
+        self._now_us = int(self._started.timestamp() * 1_000_000)
+        self.build_id = f"{self._started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        self._outputs: dict[str, Readable] = {}
+        self._author = Author.here(loaded.root)
+        self._warnings = list(plan.warnings)
+
+    def run(self) -> RunReport:
+        """Build all tables, then publish them one after the other."""
+        progress = self._site.progress
+        progress.start(f"build {self._loaded.project.project}")
+        try:
+            sources = self._check_sources()
+            built = [self._build(plan) for plan in self._plan.tables]
+            self._refuse_failed([*sources, *(result for table in built for result in table.checks)])
+            outcomes = [self._publish(table) for table in built]
+        except BaseException as error:
+            self._write(self._report([], "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"))
+            raise
+        finally:
+            progress.finish()
+        changed = any(outcome.version is not None for outcome in outcomes)
+        report = self._report(outcomes, "done" if changed else "nothing to do")
+        self._write(report)
+        return report
+
+    def _check_sources(self) -> list[CheckResult]:
+        found = []
+        for name, readable in self._plan.sources.items():
+            checks = self._plan.source_checks[name]
+            if checks:
+                found.extend(judge_source(self._site, name, readable, checks, self._now_us))
+        return found
+
+    def _build(self, plan: TablePlan) -> _Built:
+        table = plan.table
+        state = self._plan.states[table.name]
+        checks = self._plan.table_checks[table.name]
+        run = TableBuild(plan, self._input(table.source.name), [self._input(lookup.right.name) for lookup in table.lookups], self._site, checks)
+        new = run.run()
+        self._outputs[table.name] = table_output(plan, state, new, self._site, as_input(table))
+        if run.quarantined:
+            self._warnings.append(f"features.{table.name}: {run.quarantined} rows were put into quarantine.")
+        results, partials = judge_table(self._site, plan, state, new, checks, self._now_us)
+        return _Built(plan, new, run.rows_written, results, partials)
+
+    def _input(self, name: str) -> Readable:
+        if name in self._outputs:
+            return self._outputs[name]
+        if name not in self._plan.sources:
+            self._outputs[name] = self._plan.published_output(name)
+            return self._outputs[name]
+        return self._plan.sources[name]
+
+    def _refuse_failed(self, results: list[CheckResult]) -> None:
+        failed = [result for result in results if not result.passed]
+        self._warnings.extend(result.message for result in failed if result.on_fail != "error")
+        fatal = [result.message for result in failed if result.on_fail == "error"]
+        if fatal:
+            raise CheckFailed("\n".join([*fatal, "Nothing was published. Mend the data or the check, and build again."]))
+
+    def _publish(self, built: _Built) -> TableOutcome:
+        plan = built.plan
+        name = plan.table.name
+        state = self._plan.states[name]
+        url = self._site.table_url(name)
+        published: Published | None = publish_table(plan, url, state, built.new, self._remembered(built))
+        adds, _ = changed_files(plan, state, built.new)
+        rows = published.rows if published else (state.info.rows if state else 0)
+        return TableOutcome(
+            name=name,
+            change=plan.change,
+            reason=plan.reason,
+            version=published.version if published else None,
+            previous_version=state.version if state else None,
+            rows=rows,
+            rows_written=sum(staged.rows for staged in adds),
+            files_written=len(adds),
+            files_reused=published.files_kept if published else (state.info.files if state else 0),
+            slices_computed=len(plan.missing),
+            checks=[
+                {"name": r.label, "passed": r.passed, "on_fail": r.on_fail, "message": r.message, "rows": r.bad} for r in built.checks
+            ],
+        )
+
+    def _remembered(self, built: _Built) -> dict[str, Any]:
+        plan, project = built.plan, self._loaded.project
+        table = plan.table
+        names = [table.source.name, *(lookup.right.name for lookup in table.lookups)]
+        inputs: dict[str, Any] = {}
+        for name in dict.fromkeys(names):
+            if name in self._plan.sources:
+                readable = self._plan.sources[name]
+                inputs[name] = {"files": readable.files, "delta_version": readable.delta_version}
+            else:
+                inputs[name] = {"table": name, "definition_hash": self._plan.compiled[name].definition_hash}
+        spec = project.features[table.name]
+        return {
+            "build": self.build_id,
+            "project": project.project,
+            "definition": {
+                "table": self._loaded.raw_of(("features", table.name)),
+                "sources": {n: self._loaded.raw_of(("sources", n)) for n in inputs if n in project.sources},
+            },
+            "description": spec.description,
+            "owner": spec.owner,
+            "tags": list(spec.tags),
+            "inputs": inputs,
+            "author": {"user": self._author.user, "commit": self._author.commit},
+            "check_partials": built.partials,
+            "checks": [{"label": r.label, "passed": r.passed, "message": r.message} for r in built.checks],
+        }
+
+    def _report(self, outcomes: list[TableOutcome], status: str) -> RunReport:
+        stages = getattr(self._site.progress, "stages", list)()
+        return RunReport(
+            build_id=self.build_id,
+            project=self._loaded.project.project,
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._begun, 3),
+            engine_version=featureflow.__version__,
+            status=status,
+            tables=outcomes,
+            stages=stages,
+            warnings=self._warnings,
+        )
+
+    def _write(self, report: RunReport) -> None:
+        folder = join(self._site.store_url, "runs", self.build_id)
+        try:
+            write_atomic(join(folder, "run.json"), report.to_json().encode())
+            write_atomic(join(folder, "lineage.json"), json.dumps(self._lineage(), indent=1).encode())
+        except (OSError, FeatureflowError) as error:
+            self._warnings.append(f"the run report could not be written to {folder}: {error}")
+
+    def _lineage(self) -> dict[str, Any]:
+        return {
+            plan.table.name: {column: list(origins) for column, origins in plan.table.lineage.items()} for plan in self._plan.tables
+        }
+
+
+def run_build(loaded: LoadedProject, plan: BuildPlan, begun: float) -> RunReport:
+    """Run a build plan.
+
+    Everything is computed and checked before the first commit, so that a failed check or task publishes nothing. The
+    report and the lineage are written to ``runs/<build id>/`` in the store whatever happens.
+    """
+    return Session(loaded, plan, begun).run()

@@ -1,0 +1,254 @@
+"""What a build of one table will do, worked out before anything runs: the list that `plan` prints and `build` walks.
+
+Everything is decided by names. A slice's fingerprint is the hash of the table's definition and of the names of the
+inputs that can reach its rows; a slice whose fingerprint the current version already has is kept as it is. The
+fingerprints of a table's slices are, in turn, the names by which the tables that build on it see their input, so that
+a whole project can be planned without computing anything.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from featureflow.core.fingerprints import fingerprint
+from featureflow.execute.grid import last_tick, ticks_between
+from featureflow.plan.nodes import CompiledTable
+from featureflow.plan.slices import NULL_SLICE, Slice, slices_of_ranges
+
+#: Part of every fingerprint: raise it when the same definition and input give other rows than before.
+ENGINE = 1
+
+Change = Literal["new", "definition changed", "new data", "late data", "unchanged", "full rebuild"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A named part of an input and the closed range of its times: a raw chunk, or a slice of a feature table."""
+
+    id: str
+    min_us: int | None
+    max_us: int | None
+    null_times: int
+    rows: int
+    size: int
+
+    @property
+    def has_times(self) -> bool:
+        """Whether any row has a time."""
+        return self.min_us is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What the published version of a table has: its definition, buckets, and slice fingerprints."""
+
+    version: int
+    definition_hash: str
+    n_buckets: int
+    slices: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What will happen to one table.
+
+    ``slices`` are all slices of the new version with their fingerprints; ``missing`` those to compute; ``reused`` are
+    the labels kept from the current version, ``dropped`` those of it that go away.
+    """
+
+    table: CompiledTable
+    change: Change
+    reason: str
+    n_buckets: int
+    slices: dict[Slice, str]
+    missing: tuple[Slice, ...]
+    reused: tuple[str, ...]
+    dropped: tuple[str, ...]
+    current: Current | None
+    first_tick: int | None
+    last_tick: int | None
+    estimate: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def does_something(self) -> bool:
+        """Whether a new version will be published."""
+        return bool(self.missing or self.dropped) or self.current is None
+
+    def pieces(self) -> list[Piece]:
+        """This table's slices as the input of another table."""
+        rows = self.estimate.get("rows", 0) // max(1, len(self.slices))
+        width = self.estimate.get("output_row_bytes", 0)
+        return [
+            Piece(f"{self.table.name}:{mark}", None, None, 1, rows, rows * width)
+            if part == NULL_SLICE
+            else Piece(f"{self.table.name}:{mark}", part.start_us, part.end_us - 1, 0, rows, rows * width)
+            for part, mark in self.slices.items()
+        ]
+
+
+class PieceIndex:
+    """Finds the pieces that touch a range of time."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        every = list(pieces)
+        self.timed = sorted((p for p in every if p.min_us is not None), key=lambda p: (p.min_us, p.id))
+        self.without_time = [p for p in every if p.null_times]
+        self._starts = [p.min_us or 0 for p in self.timed]
+        self._ends = np.array([p.max_us for p in self.timed], np.int64)
+
+    def touching(self, first: int | None, last: int) -> list[Piece]:
+        """Pieces with a time in the closed range; ``first`` None means from the beginning."""
+        stop = bisect_left(self._starts, last + 1)
+        if first is None:
+            return self.timed[:stop]
+        return [self.timed[i] for i in np.flatnonzero(self._ends[:stop] >= first)]
+
+    @property
+    def latest_us(self) -> int | None:
+        """Largest time of all pieces."""
+        return int(self._ends.max()) if len(self._ends) else None
+
+
+def plan_table(
+    table: CompiledTable,
+    events: list[Piece],
+    rights: list[list[Piece]],
+    current: Current | None,
+    *,
+    n_buckets: int,
+    full: bool = False,
+    only: tuple[int, int] | None = None,
+) -> TablePlan:
+    """Decide which slices of a table have to be computed.
+
+    Parameters
+    ----------
+    events, rights
+        Pieces of the table's source, and of each look-up's right side.
+    current
+        The published version; None if there is none.
+    n_buckets
+        Number of buckets for a first version or a new definition.
+    full
+        Compute every slice again.
+    only
+        Half-open range of time: slices outside of it stay as they are.
+    """
+    source = PieceIndex(events)
+    indexes = [PieceIndex(pieces) for pieces in rights]
+    first_tick, final_tick = _tick_range(table, source)
+    same = current is not None and current.definition_hash == table.definition_hash
+    buckets = current.n_buckets if current is not None and same else n_buckets
+    known = current.slices if current is not None and same else {}
+    slices: dict[Slice, str] = {}
+    for part in _slices(table, source, first_tick, final_tick):
+        slices[part] = _mark(table, part, source, indexes, buckets, first_tick, final_tick)
+    missing, kept = [], {}
+    for part, mark in slices.items():
+        outside = only is not None and not (part.start_us < only[1] and part.end_us > only[0])
+        if outside:
+            if part.label in known:
+                kept[part] = known[part.label]
+            continue
+        kept[part] = mark
+        if full or known.get(part.label) != mark:
+            missing.append(part)
+    labels = {part.label for part in kept}
+    dropped = tuple(sorted(set(current.slices) - labels)) if current is not None else ()
+    change, reason = _explain(current, same, full, missing, dropped, known, slices)
+    reused = tuple(part.label for part in kept if part not in set(missing))
+    return TablePlan(
+        table, change, reason, buckets, kept, tuple(missing), reused, dropped, current, first_tick, final_tick
+    )
+
+
+def _slices(table: CompiledTable, source: PieceIndex, first_tick: int | None, final_tick: int | None) -> list[Slice]:
+    if table.grid is not None:
+        if first_tick is None or final_tick is None or final_tick < first_tick:
+            return []
+        return slices_of_ranges([(first_tick, final_tick)], table.partition)
+    found = slices_of_ranges([(p.min_us, p.max_us) for p in source.timed if p.min_us is not None and p.max_us is not None], table.partition)
+    return [NULL_SLICE, *found] if source.without_time else found
+
+
+def _tick_range(table: CompiledTable, source: PieceIndex) -> tuple[int | None, int | None]:
+    """First and last tick of the grid, both included."""
+    grid = table.grid
+    if grid is None or not source.timed:
+        return None, None
+    earliest, latest = source.timed[0].min_us or 0, source.latest_us or 0
+    first = earliest if grid.start_us is None else max(grid.start_us, earliest)
+    if grid.end_us is None:
+        last = last_tick(grid, latest)
+    else:
+        reach = table.lookback_us
+        last = grid.end_us - 1 if reach is None else min(grid.end_us - 1, latest + reach + grid.every_us)
+    ticks = ticks_between(grid, first, last) if last >= first else np.empty(0, np.int64)
+    return (int(ticks[0]), int(ticks[-1])) if len(ticks) else (None, None)
+
+
+def _mark(
+    table: CompiledTable,
+    part: Slice,
+    source: PieceIndex,
+    rights: list[PieceIndex],
+    n_buckets: int,
+    first_tick: int | None,
+    final_tick: int | None,
+) -> str:
+    """Fingerprint of a slice: everything that can change one of its values."""
+    content: dict[str, Any] = {
+        "engine": ENGINE,
+        "definition": table.definition_hash,
+        "schema": [[f.name, str(f.type)] for f in table.schema],
+        "buckets": n_buckets,
+        "slice": part.label,
+    }
+    if part == NULL_SLICE:
+        content["events"] = sorted(p.id for p in source.without_time)
+        return fingerprint(content)
+    reach = table.lookback_us
+    first = None if reach is None else part.start_us - reach
+    content["events"] = sorted(p.id for p in source.touching(first, part.end_us - 1))
+    content["rights"] = [
+        sorted(p.id for p in index.touching(None if lookup.reach_us is None else part.start_us - lookup.reach_us, part.end_us - 1))
+        for lookup, index in zip(table.lookups, rights, strict=True)
+    ]
+    if table.grid is not None and first_tick is not None and final_tick is not None:
+        content["ticks"] = [max(first_tick, part.start_us), min(final_tick, part.end_us - 1)]
+    return fingerprint(content)
+
+
+def _explain(
+    current: Current | None,
+    same: bool,
+    full: bool,
+    missing: list[Slice],
+    dropped: tuple[str, ...],
+    known: dict[str, str],
+    slices: dict[Slice, str],
+) -> tuple[Change, str]:
+    if current is None:
+        return "new", "no version yet"
+    if not same:
+        return "definition changed", f"definition {current.definition_hash[:8]} of version {current.version} is another"
+    if full:
+        return "full rebuild", "--full was given"
+    if not missing and not dropped:
+        return "unchanged", f"version {current.version} has it all"
+    changed = [part.label for part in missing if part.label in known]
+    added = [part.label for part in missing if part.label not in known]
+    last_known = max(known, default="")
+    if changed and not all(label >= last_known for label in changed) or dropped:
+        text = f"{len(changed)} slices changed ({_few(changed)}), {len(added)} new, {len(dropped)} gone"
+        return "late data", text
+    return "new data", f"{len(added)} new slices ({_few(added)}), {len(changed)} grew"
+
+
+def _few(labels: list[str]) -> str:
+    return ", ".join(labels) if len(labels) <= 3 else f"{labels[0]} … {labels[-1]}"

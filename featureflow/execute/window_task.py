@@ -1,0 +1,261 @@
+"""The task of a feature table: one bucket, a run of adjacent time slices, in one pass.
+
+Reads the bucket's batches of the exchange files with the look-back of the longest window, sorts once, evaluates all
+windows together, looks up, derives, and writes one file for each slice of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from featureflow.core.storage import join, write_atomic
+from featureflow.execute.checking import BoundCheck
+from featureflow.execute.derive import derive_columns
+from featureflow.execute.evaluate import Evaluator, Queries
+from featureflow.execute.exchange import plain_arrow, read_bucket
+from featureflow.execute.grid import ticks_between
+from featureflow.execute.lookups import look_up
+from featureflow.execute.manifest import touching
+from featureflow.execute.required import columns_needed
+from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
+from featureflow.plan.nodes import CompiledTable, Input, Lookup
+from featureflow.plan.slices import NULL_SLICE, Slice
+from featureflow.tables.layout import file_path, partition_column
+from featureflow.tables.parquet_files import write_file
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One slice of one bucket: the file that it becomes is named by its fingerprint."""
+
+    slice: Slice
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Exchange files of a look-up's right side: the manifest that lists them, and whether they have the table's
+    buckets (else they have one)."""
+
+    manifest: str
+    bucketed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Adjacent units of one bucket that one task computes.
+
+    ``events`` is the manifest of the source's exchange files. ``first_tick`` and ``last_tick`` bound the grid of
+    ``at: {every: …}``. ``notes`` is the folder for what the checks found, one small file a unit.
+    """
+
+    table: CompiledTable
+    table_url: str
+    bucket: int
+    units: tuple[Unit, ...]
+    events: str
+    rights: tuple[Side, ...]
+    first_tick: int | None
+    last_tick: int | None
+    checks: tuple[BoundCheck, ...]
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Handle of a finished run. Its files are found by their names."""
+
+    rows: int
+    quarantined: int
+
+
+def compute_run(run: Run) -> Written:
+    """Compute the rows of a run and write them; see the module's text."""
+    table = run.table
+    rows = _load_events(run)
+    output = _grid_rows(run, rows) if table.grid else _event_rows(run, rows)
+    output = pa.table([_stored(column(output, field.name), field) for field in table.schema], schema=table.schema)
+    return _write_slices(run, output)
+
+
+def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
+    return values if values.type == field.type else values.cast(field.type)
+
+
+def _load_events(run: Run) -> SortedRows:
+    table = run.table
+    first, last, with_null = _time_range(run, table.lookback_us)
+    rows = _load(run.events, run.bucket, table.source, columns_needed(table), first, last, with_null)
+    return sort_rows(rows, table.keys, table.source.time, table.source.order)
+
+
+def _load(
+    manifest: str, bucket: int, source: Input, columns: tuple[str, ...], first: int | None, last: int, with_null: bool
+) -> pa.Table:
+    """Rows of a bucket in the closed range of times, of all exchange files that can have some."""
+    batches = read_bucket(touching(manifest, first, last, with_null=with_null), bucket)
+    if not batches:
+        return plain_arrow(pl.DataFrame(schema={name: source.columns[name] for name in columns}))
+    tables = [pa.Table.from_batches([batch.replace_schema_metadata(None)]) for batch in batches]
+    return pa.concat_tables([_in_range(table, source.time, first, last, with_null) for table in tables]).combine_chunks()
+
+
+def _time_range(run: Run, reach: int | None) -> tuple[int | None, int, bool]:
+    """Closed range of times that the run's rows can see, and whether rows without a time belong to the run."""
+    timed = [unit.slice for unit in run.units if unit.slice != NULL_SLICE]
+    with_null = len(timed) < len(run.units)
+    if not timed:
+        return 0, -1, with_null
+    return None if reach is None else timed[0].start_us - reach, timed[-1].end_us - 1, with_null
+
+
+def _in_range(table: pa.Table, time: str | None, first: int | None, last: int, with_null: bool) -> pa.Table:
+    """Keep rows in the closed range of times; rows without a time only when they are asked for."""
+    if time is None or table.num_rows == 0:
+        return table
+    stamps = column(table, time).cast(pa.int64())
+    mask = pc.less_equal(stamps, last)
+    if first is not None:
+        mask = pc.and_(mask, pc.greater_equal(stamps, first))
+    mask = mask.fill_null(with_null)
+    return table if pc.all(mask).as_py() else table.filter(mask)
+
+
+def _event_rows(run: Run, rows: SortedRows) -> pa.Table:
+    """One output row per event of the run's slices, and those without a key or a time."""
+    table = run.table
+    chosen = np.flatnonzero(_within(run.units, rows.times))
+    apart_times = np.empty(0, np.int64)
+    if rows.n_apart:
+        name = table.source.time
+        apart_times = microseconds(column(rows.apart, name)) if name else np.zeros(rows.n_apart, np.int64)
+    apart = np.flatnonzero(_within(run.units, apart_times))
+    queries = Queries(np.searchsorted(chosen, rows.offsets).astype(np.int64), rows.times[chosen])
+    carried = rows.table.take(pa.array(np.concatenate((apart, chosen + rows.n_apart))))
+    times = np.concatenate((apart_times[apart], queries.times))
+    return _finish(run, rows, queries, carried, times, len(apart))
+
+
+def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
+    """One output row per tick and key that has an event in a window of that tick."""
+    table, grid = run.table, run.table.grid
+    if grid is None or run.first_tick is None or run.last_tick is None:
+        return table.schema.empty_table()
+    first = max(run.first_tick, run.units[0].slice.start_us)
+    ticks = ticks_between(grid, first, min(run.last_tick, run.units[-1].slice.end_us - 1))
+    ticks = ticks[_within(run.units, ticks)]
+    n_keys = len(rows.offsets) - 1
+    every = Queries(np.arange(n_keys + 1, dtype=np.int64) * len(ticks), np.tile(ticks, n_keys))
+    probe = Evaluator(rows, every)
+    alive = np.zeros(len(every.times), np.bool_)
+    for window in table.windows:
+        bounds = probe.windows(window)
+        alive |= bounds.hi > bounds.lo
+    chosen = np.flatnonzero(alive)
+    queries = Queries(np.searchsorted(chosen, every.offsets).astype(np.int64), every.times[chosen])
+    owners = np.repeat(rows.offsets[:-1], np.diff(queries.offsets)) + rows.n_apart
+    carried = rows.table.select(list(table.keys)).take(pa.array(owners))
+    if table.time is not None and table.time not in table.keys:
+        carried = carried.append_column(table.time, pa.array(queries.times).cast(pa.timestamp("us", "UTC")))
+    return _finish(run, rows, queries, carried, queries.times, 0)
+
+
+def _within(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which times are in one of the slices; units ascend."""
+    starts = np.array([NO_TIME if unit.slice == NULL_SLICE else unit.slice.start_us for unit in units], np.int64)
+    ends = np.array([NO_TIME + 1 if unit.slice == NULL_SLICE else unit.slice.end_us for unit in units], np.int64)
+    place = np.searchsorted(starts, times, side="right") - 1
+    return (place >= 0) & (times < ends[np.maximum(place, 0)])
+
+
+def _finish(
+    run: Run, rows: SortedRows, queries: Queries, carried: pa.Table, times: NDArray[np.int64], n_apart: int
+) -> pa.Table:
+    """Put aggregates, look-ups and derived columns beside the carried columns; all of the same rows."""
+    table = run.table
+    names = [name for name in dict.fromkeys((*table.keys, table.time or "", *table.keep)) if name in carried.schema.names]
+    arrays: list[pa.Array] = [column(carried, name) for name in names]
+    evaluator = Evaluator(rows, queries)
+    for feature in table.features:
+        values = evaluator.feature(feature)
+        if n_apart:
+            values = pa.concat_arrays([pa.nulls(n_apart, values.type), values])
+        names.append(feature.name)
+        arrays.append(values)
+    for lookup, side in zip(table.lookups, run.rights, strict=True):
+        right = _load_right(run, lookup, side)
+        found = look_up(lookup, [column(carried, key) for key in lookup.left_keys], times, right)
+        names.extend(name for _, name in lookup.columns)
+        arrays.extend(found)
+    return derive_columns(pa.table(arrays, names=names), table.derived)
+
+
+def _load_right(run: Run, lookup: Lookup, side: Side) -> pa.Table:
+    first, last, _ = _time_range(run, lookup.reach_us)
+    return _load(side.manifest, run.bucket if side.bucketed else 0, lookup.right, lookup.needed, first, last, False)
+
+
+def _quarantine(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
+    """Move rows that fail a ``quarantine`` check to the unit's side file."""
+    checks = [check for check in run.checks if check.quarantines]
+    if not checks or output.num_rows == 0:
+        return output, 0
+    frame = pl.DataFrame(output)
+    failing = np.zeros(output.num_rows, np.bool_)
+    for check in checks:
+        failing |= check.bad(frame).to_numpy()
+    if not failing.any():
+        return output, 0
+    write_quarantine(output.filter(pa.array(failing)), quarantine_url(run.table_url, unit, run.bucket))
+    return output.filter(pa.array(~failing)), int(failing.sum())
+
+
+def quarantine_url(table_url: str, unit: Unit, bucket: int) -> str:
+    """Where the quarantined rows of a unit are."""
+    return join(table_url, "_ff", "quarantine", f"{unit.slice.label}-b{bucket:03d}-{unit.fingerprint}.parquet")
+
+
+def write_quarantine(rows: pa.Table, url: str) -> None:
+    """Write quarantined rows to a Parquet file beside the table; complete or not there."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
+    write_atomic(url, sink.getvalue().to_pybytes())
+
+
+def _write_slices(run: Run, output: pa.Table) -> Written:
+    table = run.table
+    times = microseconds(column(output, table.time)) if table.time else np.zeros(output.num_rows, np.int64)
+    n_rows = n_quarantined = 0
+    for unit in run.units:
+        chosen = np.flatnonzero(_within((unit,), times))
+        rows = output.take(pa.array(chosen)) if len(chosen) < output.num_rows else output
+        if run.checks:
+            frame = pl.DataFrame(rows)
+            found = {check.id: check.partial(frame, table.time).to_json() for check in run.checks}
+            write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode())
+        rows, quarantined = _quarantine(run, unit, rows)
+        if rows.num_rows:
+            write_file(rows, run.table_url, unit_path(table, unit, run.bucket), keys=list(table.keys), time=table.time)
+        n_rows += rows.num_rows
+        n_quarantined += quarantined
+    return Written(n_rows, n_quarantined)
+
+
+def unit_path(table: CompiledTable, unit: Unit, bucket: int) -> str:
+    """Where a unit's file is, relative to its table."""
+    label = None if unit.slice == NULL_SLICE else unit.slice.label
+    return file_path(partition_column(table.partition, table.schema.names), label, bucket, unit.fingerprint)
+
+
+def note_path(folder: str, unit: Unit, bucket: int) -> str:
+    """Where the findings of a unit's checks are."""
+    return os.path.join(folder, f"{unit.fingerprint}-{bucket}.json")

@@ -1,0 +1,101 @@
+"""Look at a source before the graph is built: its files, their schemas and times, and the reader for them.
+
+Footers are all that is read of Parquet, Delta and Arrow files. What was found is kept on scratch by path, size and
+version of the file, so that the next plan opens new files only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+import polars as pl
+
+from featureflow.contracts.source import FileFacts, SourceSpec
+from featureflow.core.fingerprints import fingerprint
+from featureflow.core.storage import is_local, write_atomic
+from featureflow.core.types import parse_type, to_polars
+from featureflow.library.sources.inspection import facts_key, inspect_source
+from featureflow.library.sources.reader import SourceReader
+from featureflow.plan.definition import source_definition
+from featureflow.plan.nodes import Derived, Input
+from featureflow.spec.models import Source
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedSource:
+    """A source with its files' facts and a reader; ``id`` names everything about how its rows are made."""
+
+    input: Input
+    facts: tuple[FileFacts, ...]
+    reader: SourceReader
+    udfs: tuple[Derived, ...]
+    id: str
+    delta_version: int | None = None
+
+
+def scan_source(name: str, source: Source, folder: str, scratch: str) -> ScannedSource:
+    """Find a source's files, compare their schemas and prepare to read them.
+
+    Parameters
+    ----------
+    folder
+        Where relative paths start: the spec's folder.
+    scratch
+        Folder for what is kept between plans.
+
+    Raises
+    ------
+    SourceError
+        If there are no files, or they do not have one schema; says which and how.
+    """
+    spec = source_spec(name, source, folder)
+    cache = os.path.join(scratch, "facts", f"{fingerprint([list(spec.path), facts_key(spec)])}.json")
+    known = _load(cache)
+    inspected = inspect_source(spec, known)
+    if {(f.file.path, f.file.size, f.file.version) for f in inspected.facts} != set(known):
+        write_atomic(cache, json.dumps([f.to_json() for f in inspected.facts]).encode())
+    reader = SourceReader(spec, inspected.schema, inspected.format)
+    columns: dict[str, pl.DataType] = dict(reader.output_schema)
+    udfs = tuple(
+        Derived(column, None, udf.function, udf.inputs, tuple(sorted(udf.params.items())), to_polars(parse_type(udf.type)))
+        for column, udf in source.udf.items()
+    )
+    columns.update((udf.name, udf.dtype) for udf in udfs if udf.dtype is not None)
+    found = Input("source", name, columns, source.time, source.created, source.sequence)
+    identity = fingerprint([source_definition(source), inspected.schema.to_json()])
+    return ScannedSource(found, inspected.facts, reader, udfs, identity, inspected.delta_version)
+
+
+def source_spec(name: str, source: Source, folder: str) -> SourceSpec:
+    """Translate the YAML's model into what the sources shelf takes, with paths resolved."""
+    paths = tuple(path if "://" in path or os.path.isabs(path) else os.path.join(folder, path) for path in source.path)
+    return SourceSpec(
+        name=name,
+        path=paths,
+        format=source.format,
+        time=source.time,
+        created=source.created,
+        sequence=source.sequence,
+        timezone=source.timezone,
+        columns=source.columns,
+        where=source.where,
+        derive=source.derive,
+        fill=source.fill,
+        clip=source.clip,
+        mask=source.mask,
+        version=source.options.version,
+    )
+
+
+def _load(path: str) -> dict[tuple[str, int, str], FileFacts]:
+    """Facts of an earlier plan by (path, size, version); none if the file is not there or of another release."""
+    if not is_local(path) or not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            facts = [FileFacts.from_json(item) for item in json.load(file)]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {(f.file.path, f.file.size, f.file.version): f for f in facts}
