@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.card_events import n_cards, write_day, write_events
 from benchmarks.measure import Run, report
-from benchmarks.wide_windows import build, write_spec
+from benchmarks.wide_windows import build, remove_store, write_spec
 
 
 def same_rows(one: Path, other: Path) -> bool:
@@ -40,8 +40,9 @@ def measure(rows: int, runs: int, folder: Path) -> str:
     results: dict[str, list[Run]] = {name: [] for name in names}
     for _ in range(runs):
         source, store, fresh = folder / "events", folder / "store", folder / "fresh"
-        for old in (source, store, fresh):
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(source, ignore_errors=True)
+        for old in (store, fresh):
+            remove_store(old)
         write_events(source, rows)
         spec = write_spec(folder, source)
         results[names[0]].append(build(spec, store, folder / "first.log"))

@@ -6,7 +6,6 @@ Run by hand: ``python tests/benchmarks/small.py --runs 5``.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.card_events import write_events
 from benchmarks.measure import Run, report, run
-from benchmarks.wide_windows import build, featureflow, write_spec
+from benchmarks.wide_windows import build, featureflow, remove_store, write_spec
 
 TABLE = """\
   table_{number:03d}:
@@ -46,7 +45,7 @@ def measure(rows: int, runs: int, tables: int, folder: Path) -> str:
     names = [f"build {rows} rows", "build, nothing new", "--help", f"validate {tables} tables"]
     results: dict[str, list[Run]] = {name: [] for name in names}
     for _ in range(runs):
-        shutil.rmtree(folder / "store", ignore_errors=True)
+        remove_store(folder / "store")
         results[names[0]].append(build(spec, folder / "store", folder / "build.log"))
         results[names[1]].append(build(spec, folder / "store", folder / "again.log"))
         results[names[2]].append(run([*featureflow(), "--help"], log=folder / "help.log"))

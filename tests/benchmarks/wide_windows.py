@@ -53,18 +53,32 @@ def write_spec(folder: Path, source: Path) -> Path:
 
 
 def build(spec: Path, store: Path, log: Path) -> Run:
-    """Build with the command line; what is in the store already counts."""
-    return run([*featureflow(), "build", str(spec), "--store", str(store), "--quiet"], log=log)
+    """Build with the command line; what is in the store and in the scratch folder beside it already counts."""
+    scratch = store.with_name(f"{store.name}-scratch")
+    command = [
+        *featureflow(),
+        "build",
+        str(spec),
+        "--store",
+        str(store),
+        "--scratch",
+        str(scratch),
+        "--quiet",
+    ]
+    return run(command, log=log)
+
+
+def remove_store(store: Path) -> None:
+    """Remove a store and its scratch folder."""
+    for folder in (store, store.with_name(f"{store.name}-scratch")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_ours(folder: Path, source: Path) -> tuple[Run, Path]:
-    """Build into a fresh store; nothing that an earlier run left on scratch is used."""
+    """Build into a fresh store, with an empty scratch folder."""
     store = folder / "store"
-    shutil.rmtree(store, ignore_errors=True)
-    scratch = folder / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    command = [*featureflow(), "build", str(write_spec(folder, source)), "--store", str(store), "--quiet"]
-    return run([*command, "--scratch", str(scratch)], log=folder / "ours.log"), store
+    remove_store(store)
+    return build(write_spec(folder, source), store, folder / "ours.log"), store
 
 
 def run_peer(peer: str, folder: Path, source: Path, memory: str) -> tuple[Run, Path]:

@@ -16,7 +16,7 @@ from oracle.lookups import look_up
 from oracle.rows import AnyOf, Row, any_of, duration, floor, nan_to_none, orders, rank, read, same, ticks
 
 # Aggregations that see the order of the rows: the only ones where a tie that a hash decides can show.
-ORDERED = {"first", "last", "first_k", "last_k", "argmax", "argmin", "ewm_mean", "mode", "top_k", "bottom_k"}
+ORDERED = {"first", "last", "first_k", "last_k", "argmax", "argmin"}
 
 
 @dataclass
