@@ -103,7 +103,7 @@ def cast(series: pl.Series, wanted: str, timezone: str) -> pl.Series:
     if series.dtype == pl.Null:
         return pl.Series(series.name, [None], dtype=target).new_from_index(0, len(series))
     if target == _INSTANT:
-        return _to_instant(series, wanted, timezone)
+        return _to_instant(series, wanted, timezone).alias(series.name)
     if series.dtype == target:
         out = series
     elif series.dtype.is_float():
