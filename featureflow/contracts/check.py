@@ -24,7 +24,7 @@ class CheckSpec:
         over several columns.
     value
         What stands behind the kind: a bound, a list, a regular expression, SQL, ``{min: …, max: …}`` for
-        ``row_count``, a duration (``2d``, or microseconds) for ``freshness``, type name by column for ``schema``, a list of
+        ``row_count``, a duration (``2d``) for ``freshness``, type name by column for ``schema``, a list of
         columns for ``unique``.
     share
         Least share of rows that must pass, 0 to 1.

@@ -7,7 +7,8 @@ The dialect is that of ``pl.sql_expr``. What an expression means:
   and ``least`` skip nulls, ``||`` does not.
 * ``x / y`` is float64 division, also of integers. ``1 / 0`` is infinity; ``0 / 0`` is NaN, which becomes null when the
   value leaves the expression (inside one, NaN compares greater than everything: guard with ``nullif(y, 0)``).
-  ``//`` rounds towards minus infinity, ``%`` has the sign of the dividend; both give null for a zero divisor.
+  ``//`` cuts towards zero to an integer, ``%`` has the sign of the dividend; both give null for a zero divisor.
+* ``round`` takes a half to the even digit. ``strpos`` and ``position`` give 0 for a null text.
 * Integer columns and functions count as int64, so ``extract(hour from t) * 60`` does not wrap. Numbers with a point
   are float64.
 * All times are instants. A time literal without a zone is UTC: ``t >= '2026-02-01'``, ``timestamp '2026-02-01'``.

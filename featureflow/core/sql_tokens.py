@@ -303,6 +303,13 @@ def _word(tokens: list[_Token], i: int, state: _State) -> int:
         return 1 + _type(tokens, i + 1, state)
     if low == "from" and not (inside in _TAKES_FROM or (i and tokens[i - 1].low == "distinct")):
         raise ValueError("FROM is not allowed: an expression can't read other tables or files.")
+    if low == "is":
+        # Polars gives null for `null is true`; SQL, and this form of it, give false
+        negated = following.low == "not"
+        truth = tokens[i + 1 + negated].low if i + 1 + negated < len(tokens) else ""
+        if truth in ("true", "false"):
+            state.out.append(f"is {'' if negated else 'not '}distinct from {truth}")
+            return 2 + negated
     if low in _GRAMMAR:
         state.cases += {"case": 1, "end": -1}.get(low, 0)
         if state.cases < 0:
