@@ -227,7 +227,12 @@ def increment() -> str:
         p.text(LEFT - 20, 80 + 40 * bucket, f"bucket {bucket}", anchor="end")
     p.text(p.x(late) + 29, 30, "a late row", color=AT, anchor="middle", bold=True)
     p.line(p.x(late) + 29, 36, p.x(late) + 29, 56, color=AT)
-    p.text(LEFT, 232, "blue: computed again (windows of 2d reach back to the late row); grey: kept as they are", size=12)
+    p.text(
+        LEFT,
+        232,
+        "blue: computed again (windows of 2d reach back to the late row); grey: kept as they are",
+        size=12,
+    )
     return p.svg()
 
 
