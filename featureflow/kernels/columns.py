@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featureflow.contracts.aggregation import EventColumn, Windows
+from featureflow.core.errors import ComputeError
 
 _SIGN_FREE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 
@@ -74,6 +75,15 @@ def dense_values(events: EventColumn, selected: Dense) -> NDArray[Any]:
         events.cache["values"] = events.values[selected.rows]
     values: NDArray[Any] = events.cache["values"]
     return values
+
+
+def clean_values(events: EventColumn, selected: Dense) -> NDArray[Any]:
+    """:func:`dense_values` with -0.0 as 0.0.
+
+    Equal values then are equal bytes, whichever of a window's rows stands for them.
+    """
+    values = dense_values(events, selected)
+    return values + 0.0 if values.dtype == np.float64 else values
 
 
 def dense_times(events: EventColumn, selected: Dense) -> NDArray[np.int64]:
@@ -165,17 +175,39 @@ def take(events: EventColumn, values: NDArray[Any], positions: NDArray[np.int64]
     return from_physical(taken, present, column_type(events), events.categories)
 
 
+def _nesting(offsets: NDArray[np.int64]) -> tuple[list[pa.Buffer | None], int]:
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise ComputeError(
+            f"{int(offsets[-1])} elements in the lists of one partition; Arrow's limit is 2147483647. "
+            "Use a smaller k or window, or more buckets."
+        )
+    bitmap, missing = _bitmap(np.diff(offsets) > 0)
+    return [bitmap, pa.py_buffer(offsets.astype(np.int32))], missing
+
+
 def lists(
     events: EventColumn, values: NDArray[Any], offsets: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> pa.Array:
     """Lists of values: list ``i`` holds ``positions[offsets[i]:offsets[i + 1]]``; an empty one is null."""
     kind = column_type(events)
     flat = from_physical(values[positions], np.ones(positions.size, np.bool_), kind, events.categories)
-    if offsets[-1] > np.iinfo(np.int32).max:
-        raise OverflowError(
-            f"lists of {int(offsets[-1])} elements in one partition; Arrow's limit is 2**31 - 1. "
-            "Use a smaller k or smaller partitions."
-        )
-    bitmap, missing = _bitmap(np.diff(offsets) > 0)
-    buffers = [bitmap, pa.py_buffer(offsets.astype(np.int32))]
+    buffers, missing = _nesting(offsets)
     return pa.Array.from_buffers(pa.list_(kind), offsets.size - 1, buffers, missing, children=[flat])
+
+
+def maps(
+    events: EventColumn,
+    values: NDArray[Any],
+    offsets: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> pa.Array:
+    """Maps from values to counts, laid out as in :func:`lists`; an empty one is null."""
+    kind = pa.map_(column_type(events), pa.int64())
+    keys = from_physical(
+        values[positions], np.ones(positions.size, np.bool_), kind.key_type, events.categories
+    )
+    fields = [pa.field("key", kind.key_type, nullable=False), pa.field("value", pa.int64())]
+    entries = pa.StructArray.from_arrays([keys, pa.array(counts)], fields=fields)
+    buffers, missing = _nesting(offsets)
+    return pa.Array.from_buffers(kind, offsets.size - 1, buffers, missing, children=[entries])

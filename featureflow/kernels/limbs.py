@@ -96,6 +96,28 @@ def powers(mantissa: int, order: int, out: Limbs) -> None:
 
 
 @kernel
+def move_powers(
+    sums: NDArray[np.uint64],
+    widths: NDArray[np.int64],
+    order: int,
+    mantissa: int,
+    shift: int,
+    power: Limbs,
+    enter: bool,
+) -> None:
+    """Add a value's powers to the sums, or take them out."""
+    powers(mantissa, order, power)
+    at = 0
+    for p in range(1, order + 1):
+        negative = mantissa < 0 and p % 2 == 1
+        if enter != negative:
+            add_product(sums[p - 1], widths[p - 1], power[at:], p, p * shift)
+        else:
+            subtract_product(sums[p - 1], widths[p - 1], power[at:], p, p * shift)
+        at += p
+
+
+@kernel
 def magnitude(acc: Limbs, width: int, out: Limbs) -> bool:
     """Write ``|acc|`` and return whether ``acc`` is negative."""
     if (acc[width - 1] >> np.uint64(63)) == _0:
@@ -196,3 +218,9 @@ def scale(x: float, exponent: int) -> float:
         power: float = float_of_bits((exponent + 1023) << 52)
         return x * power
     return math.ldexp(x, exponent)
+
+
+def power_widths(bits: int, size: int, order: int) -> NDArray[np.int64]:
+    """Limbs of the accumulators for the sums of ``size`` values' powers 1..order, of ``bits`` bits each value."""
+    head = int(size).bit_length() + 1
+    return np.array([limbs_for(p * bits + head) for p in range(1, order + 1)], np.int64)

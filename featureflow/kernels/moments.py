@@ -1,8 +1,9 @@
-"""Variance, skew and kurtosis of windows from exact power sums.
+"""Variance of windows from exact power sums.
 
-The power sums S1..S4 of a window are integers (see :mod:`featureflow.kernels.exact_sums`), kept by adding the events
-that enter and subtracting those that leave. Central moments are integers too: ``n*S2 - S1**2`` is ``n**2`` times the
-population variance, with nothing rounded before the last step. So 100000…100001 and 1e15 next to 1 lose no digit.
+The power sums S1 and S2 of a window are integers (see :mod:`featureflow.kernels.exact_sums`), kept by adding the events
+that enter and subtracting those that leave. The second central moment is an integer too: ``n*S2 - S1**2`` is ``n**2``
+times the population variance, with nothing rounded before the last step. So 100000…100001 and 1e15 next to 1 lose no
+digit.
 """
 
 from __future__ import annotations
@@ -20,16 +21,14 @@ from featureflow.kernels.jit import kernel, leading_zeros, multiply_high
 from featureflow.kernels.limbs import (
     SPARE,
     Limbs,
-    add_product,
     add_signed,
     leading,
-    limbs_for,
     magnitude,
+    move_powers,
     multiply,
     multiply_small,
-    powers,
+    power_widths,
     scale,
-    subtract_product,
 )
 
 _0 = np.uint64(0)
@@ -168,28 +167,6 @@ def _variances(
 
 
 @kernel
-def _move(
-    sums: NDArray[np.uint64],
-    widths: NDArray[np.int64],
-    order: int,
-    mantissa: int,
-    shift: int,
-    power: Limbs,
-    enter: bool,
-) -> None:
-    """Add a value's powers to the sums, or take them out."""
-    powers(mantissa, order, power)
-    at = 0
-    for p in range(1, order + 1):
-        negative = mantissa < 0 and p % 2 == 1
-        if enter != negative:
-            add_product(sums[p - 1], widths[p - 1], power[at:], p, p * shift)
-        else:
-            subtract_product(sums[p - 1], widths[p - 1], power[at:], p, p * shift)
-        at += p
-
-
-@kernel
 def _second(
     sums: NDArray[np.uint64], widths: NDArray[np.int64], count: int, first: Limbs, square: Limbs, total: Limbs
 ) -> int:
@@ -231,11 +208,11 @@ def _wide_variances(
             left = right = lo[i]
         for j in range(right, hi[i]):
             if mantissa[j] != 0:
-                _move(sums, widths, 2, mantissa[j], shift[j], power, True)
+                move_powers(sums, widths, 2, mantissa[j], shift[j], power, True)
         right = max(right, hi[i])
         for j in range(left, lo[i]):
             if mantissa[j] != 0:
-                _move(sums, widths, 2, mantissa[j], shift[j], power, False)
+                move_powers(sums, widths, 2, mantissa[j], shift[j], power, False)
         left = lo[i]
         count = hi[i] - lo[i]
         if count <= sample:
@@ -245,11 +222,6 @@ def _wide_variances(
         x, up = leading(total, width)
         x = x / (np.float64(count) * np.float64(count - sample))
         out[i] = _root_or_scaled(x, up + 2 * low, root)
-
-
-def _widths(bits: int, size: int, order: int) -> NDArray[np.int64]:
-    head = int(size).bit_length() + 1
-    return np.array([limbs_for(p * bits + head) for p in range(1, order + 1)], np.int64)
 
 
 def window_variances(
@@ -283,7 +255,7 @@ def window_variances(
     if prefix is not None:
         _variances(prefix, *windows, int(sample), root, out)
     else:
-        widths = _widths(column.bits, selected.size, 2)
+        widths = power_widths(column.bits, selected.size, 2)
         _wide_variances(column.mantissa, column.shift, *windows, widths, int(sample), root, out)
     _spoil(out, column_infinite=infinities(column, selected))
     return out

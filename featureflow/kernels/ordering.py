@@ -97,8 +97,11 @@ def _survey(times: NDArray[np.int64]) -> tuple[int, int, int, bool]:
         low = min(low, t)
         high = max(high, t)
         if unit > 1:
-            distance = t - times[0]
-            while unit > 1 and distance % unit != 0:
+            # unsigned: the distance of two int64 can need 64 bits
+            distance = np.uint64(t) - np.uint64(times[0])
+            if t < times[0]:
+                distance = np.uint64(0) - distance
+            while unit > 1 and distance % np.uint64(unit) != np.uint64(0):
                 unit //= 1000
         if i > 0 and t < times[i - 1]:
             ascending = False
@@ -125,10 +128,10 @@ def _by_code_and_time(codes: NDArray[np.int64], times: NDArray[np.int64]) -> NDA
     if ascending:
         return _by_code(codes, groups)
     bits = ((int(last) - int(first)) // int(unit)).bit_length()
-    code_bits = groups.bit_length()
+    code_bits = (groups - 1).bit_length()
     words = np.empty(codes.size, np.uint64)
     if bits + code_bits <= 64:
-        _pack(codes, times, first, unit, bits, words)
+        _pack(codes, times, first, unit, bits if code_bits else 0, words)
         return _radix_order(words, bits + code_bits).astype(np.int64)
     # least significant first: by time alone, then stably by code
     _pack(np.zeros_like(codes), times, first, unit, 0, words)

@@ -99,3 +99,15 @@ def floats(values: NDArray[np.float64], selected: Dense, *, at_least: int = 1) -
     from featureflow.kernels.columns import fixed_width
 
     return fixed_width(values, selected.counts >= at_least, pa.float64())
+
+
+def positive_integer(name: str, parameter: str, value: object) -> None:
+    """Refuse anything but an integer of at least 1.
+
+    Raises
+    ------
+    ValueError
+        Naming the aggregation, the parameter and what was given.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: `{parameter}` must be an integer of at least 1; got {value!r}.")

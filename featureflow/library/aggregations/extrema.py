@@ -70,8 +70,13 @@ class _ExtremeOf(Entry):
         from featureflow.kernels.extrema import window_extrema
 
         other = events.other
-        assert other is not None and events.values is not None
-        both = EventColumn(other.values, events.valid & other.valid, events.times, other.type)
+        if other is None or events.values is None:
+            raise TypeError(f"{self.name}: the column {self.of!r} was not handed over with the events.")
+        key = f"with {self.of}"
+        if key not in events.cache:
+            valid = events.valid & other.valid
+            events.cache[key] = EventColumn(other.values, valid, events.times, other.type)
+        both: EventColumn = events.cache[key]
         selected = dense(both, windows)
         found = window_extrema(dense_keys(both, selected), selected.lo, selected.hi, largest=self.largest)
         values = events.values if selected.rows is None else events.values[selected.rows]

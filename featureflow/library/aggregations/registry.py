@@ -7,10 +7,23 @@ import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from featureflow.library.aggregations.distinct import (
+    ApproxCountDistinct,
+    CountDistinct,
+    Entropy,
+    Histogram,
+    Mode,
+)
 from featureflow.library.aggregations.entry import Entry
 from featureflow.library.aggregations.extrema import ArgMax, ArgMin, Max, Min
+from featureflow.library.aggregations.logical import All
+from featureflow.library.aggregations.logical import Any as AnyTrue
 from featureflow.library.aggregations.moments import Count, Mean, StddevPop, StddevSamp, Sum, VarPop, VarSamp
-from featureflow.library.aggregations.order import First, Last
+from featureflow.library.aggregations.order import First, FirstK, Last, LastK
+from featureflow.library.aggregations.quantiles import ApproxQuantile, BottomK, Median, Quantile, TopK
+from featureflow.library.aggregations.recency import MeanGapSeconds, SecondsSinceFirst, SecondsSinceLast
+from featureflow.library.aggregations.shapes import Kurtosis, Skew
+from featureflow.library.aggregations.trend import EwmMean, Slope
 
 if TYPE_CHECKING:
     from featureflow.contracts.aggregation import Aggregation
@@ -21,7 +34,13 @@ AGGREGATIONS: dict[str, type[Entry]] = {
     for entry in (
         *(Count, Sum, Mean, StddevSamp, StddevPop, VarSamp, VarPop),
         *(Min, Max, ArgMax, ArgMin),
-        *(First, Last),
+        *(First, Last, FirstK, LastK),
+        *(Skew, Kurtosis),
+        *(CountDistinct, ApproxCountDistinct, Mode, Entropy, Histogram),
+        *(Median, Quantile, ApproxQuantile, TopK, BottomK),
+        *(AnyTrue, All),
+        *(SecondsSinceLast, SecondsSinceFirst, MeanGapSeconds),
+        *(Slope, EwmMean),
     )
 }
 
