@@ -10,6 +10,9 @@ import hashlib
 import json
 import os
 import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -27,6 +30,7 @@ from featureflow.tables.schema_json import schema_to_json
 from featureflow.tables.statistics import ColumnStats, table_statistics
 
 ROW_GROUP_ROWS: Final = 131_072
+PAGE_BYTES: Final = 1 << 20
 _METADATA_KEY: Final = b"featureflow"
 _TAIL_BYTES: Final = 1 << 16
 _TEXT_LIMIT: Final = 32
@@ -134,11 +138,33 @@ def write_file(
             table_statistics(table), sort_keys=True, separators=(",", ":"), allow_nan=False
         ),
     }
-    sink = pa.BufferOutputStream()
-    _write(table, sink, pruning, encoding or choose_encoding(table), json.dumps(staged, sort_keys=True))
-    data = sink.getvalue()
-    storage.write_atomic(storage.join(table_url, path), data.to_pybytes())
-    return StagedFile(size=len(data), footer_digest=footer_digest(memoryview(data), path), **staged)
+    with _published_whole(storage.join(table_url, path)) as sink:
+        _write(table, sink, pruning, encoding or choose_encoding(table), json.dumps(staged, sort_keys=True))
+    tail, size = read_tail(storage.join(table_url, path))
+    return StagedFile(size=size, footer_digest=footer_digest(memoryview(tail), path), **staged)
+
+
+@contextmanager
+def _published_whole(url: str) -> Iterator[Any]:
+    """A sink whose bytes appear at ``url`` together and synced, or not at all."""
+    if not storage.is_local(url):
+        buffer = pa.BufferOutputStream()
+        yield buffer
+        storage.write_atomic(url, buffer.getvalue().to_pybytes())
+        return
+    target = storage.local_path(url)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
+    try:
+        with pa.OSFile(temporary, "wb") as sink:
+            yield sink
+        os.fsync(handle)
+        os.chmod(temporary, 0o644)  # mkstemp gives 0600, and a store is shared
+        os.replace(temporary, target)
+    finally:
+        os.close(handle)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def _write(table: pa.Table, sink: Any, pruning: list[str], encoding: Encoding, staged: str) -> None:
@@ -152,7 +178,7 @@ def _write(table: pa.Table, sink: Any, pruning: list[str], encoding: Encoding, s
             write_page_index=False,
             store_schema=False,  # the Arrow schema in the footer is redundant for storable types, and version-dependent
             use_compliant_nested_type=True,
-            data_page_size=encoding.page_bytes,
+            data_page_size=PAGE_BYTES,
             max_rows_per_page=ROW_GROUP_ROWS,
             use_dictionary=encoding.dictionary or False,
             compression=encoding.compression,

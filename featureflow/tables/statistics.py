@@ -11,11 +11,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 ColumnStats = dict[str, Any]
 """``count`` (non-null values), ``nulls``, ``min``, ``max``, ``sum``: JSON values; the last three may be missing."""
 
 _TEXT_LIMIT: Final = 64
+_BLOCK_ROWS: Final = 32_768
 
 
 def column_statistics(array: pa.Array) -> ColumnStats:
@@ -23,19 +25,26 @@ def column_statistics(array: pa.Array) -> ColumnStats:
 
     Notes
     -----
-    Nulls: counted, otherwise ignored; NaN is not expected here (it became null on read) and hides min and max.
-    Determinism: sums use NumPy's pairwise scheme over one contiguous array, so a column of the same values gives
+    Nulls: counted, otherwise ignored; so is NaN, for least and greatest.
+    Determinism: sums use NumPy's pairwise scheme over blocks of fixed length, so a column of the same values gives
     the same last bit on every machine; integers and booleans are summed exactly.
-    Cost: about 1 ns a value.
+    Cost: 1 to 3 ns a number (Arrow's own min_max takes 6 for floats), about 10 a text.
     """
     kind = array.type
     stats: ColumnStats = {"count": len(array) - array.null_count, "nulls": array.null_count}
     if stats["count"] == 0 or pa.types.is_nested(kind) or pa.types.is_binary(kind):
         return stats
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        least, greatest, total = _summary(array)
+        return {**stats, "min": to_json(least), "max": to_json(greatest), "sum": to_json(total)}
+    if pa.types.is_timestamp(kind):
+        ends = np.array(_summary(array.view(pa.int64()))[:2], "datetime64[us]")
+        stats["min"], stats["max"] = (f"{text}Z" for text in np.datetime_as_string(ends, unit="us"))
+        return stats
     extremes = pc.min_max(array)
     stats["min"], stats["max"] = (to_json(extremes[k].as_py()) for k in ("min", "max"))
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        stats["sum"] = _sum(array)
+    if pa.types.is_boolean(kind):
+        stats["sum"] = int(array.true_count)
     return stats
 
 
@@ -46,23 +55,58 @@ def table_statistics(table: pa.Table) -> dict[str, ColumnStats]:
 
 def contiguous(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array."""
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays([*column.chunks, column.slice(0, 0).combine_chunks()])
-    )
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
 
 
-def _sum(array: pa.Array) -> int | float | str:
-    if pa.types.is_boolean(array.type):
-        return int(array.true_count)
-    filled = array.fill_null(0) if array.null_count else array
-    values = filled.to_numpy(zero_copy_only=True)
+def _summary(array: pa.Array) -> tuple[Any, Any, Any]:
+    """Least, greatest and sum of a numeric column with at least one value, block by block to stay in the cache."""
+    parts = [_block(array.slice(start, _BLOCK_ROWS)) for start in range(0, len(array), _BLOCK_ROWS)]
+    found = [part for part in parts if part is not None]
+    least = np.fmin.reduce([part[0] for part in found])
+    greatest = np.fmax.reduce([part[1] for part in found])
+    return least.item(), greatest.item(), _add([part[2] for part in found])
+
+
+def _block(array: pa.Array) -> tuple[Any, Any, Any] | None:
+    """The same for one block; None if all is null.
+
+    Nulls are blended in by bit masks, as zero for the sum and as some valid value for the extremes: where half of a
+    column is null, in no order, a branch for each value takes four times as long.
+    """
+    validity, data = array.buffers()
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    end = array.offset + len(array)
+    values = np.frombuffer(data, dtype, count=end)[array.offset :]
+    if array.null_count == len(array):
+        return None
+    if array.null_count == 0:
+        return np.fmin.reduce(values), np.fmax.reduce(values), _sum(values)
+    first = array.offset // 8
+    bits = np.unpackbits(np.frombuffer(validity, np.uint8)[first : (end + 7) // 8], bitorder="little")
+    valid = bits[array.offset - 8 * first :][: len(array)]
+    whole = np.dtype(f"i{dtype.itemsize}")
+    mask = valid.astype(whole)
+    np.negative(mask, out=mask)
+    some = values.view(whole)[int(valid.argmax())]
+    zeros = values.view(whole) & mask
+    np.invert(mask, out=mask)
+    mask &= some
+    mask |= zeros
+    filled = mask.view(dtype)
+    return np.fmin.reduce(filled), np.fmax.reduce(filled), _sum(zeros.view(dtype))
+
+
+def _sum(values: NDArray[Any]) -> int | float:
     if values.dtype.kind == "f":
         with np.errstate(all="ignore"):  # +inf and -inf together are NaN, and that is what is reported
-            return to_json(float(np.sum(values, dtype=np.float64)))  # type: ignore[no-any-return]
+            return float(np.sum(values, dtype=np.float64))
+    if values.dtype.itemsize < 8:
+        return int(np.sum(values, dtype=np.int64))
+    # In halves: the sum of a column of int64 may not fit into int64.
     high, low = int(np.sum(values >> 32, dtype=np.int64)), int(np.sum(values & 0xFFFFFFFF, dtype=np.int64))
-    return (high << 32) + low if values.dtype.itemsize == 8 else int(np.sum(values, dtype=np.int64))
+    return (high << 32) + low
 
 
 def to_json(value: Any) -> Any:
