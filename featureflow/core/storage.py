@@ -6,6 +6,7 @@ A URL is a local path (or ``file://``), served by the standard library alone, or
 
 from __future__ import annotations
 
+import ctypes
 import glob as globbing
 import os
 import tempfile
@@ -262,28 +263,50 @@ def write_new(url: str, data: bytes) -> bool:
     return True
 
 
-def write_atomic(url: str, data: bytes) -> None:
-    """Write or replace an object; a reader sees the old bytes or the new ones, never a mixture."""
+def write_atomic(url: str, data: bytes, *, durable: bool = True) -> None:
+    """Write or replace an object; a reader sees the old bytes or the new ones, never a mixture.
+
+    Parameters
+    ----------
+    durable
+        On a local disk, wait until it survives a power cut. A writer of many files, to whom none matters before the
+        last is there, says False and calls :func:`flush` once: waiting for each costs more than computing it.
+    """
     if not is_local(url):
         with _talking_to(url):
             fs, path = filesystem(url)
             fs.pipe_file(path, data)
         return
     target = Path(local_path(url))
-    with _temporary(target, data) as temporary:
+    with _temporary(target, data, durable=durable) as temporary:
         os.replace(temporary, target)
-    _sync_folder(target.parent)
+    if durable:
+        _sync_folder(target.parent)
+
+
+def flush(url: str) -> None:
+    """Wait until everything written below a local URL survives a power cut; object stores need no such call."""
+    if not is_local(url) or not os.path.isdir(local_path(url)):
+        return
+    handle = os.open(local_path(url), os.O_RDONLY)
+    try:
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None or syncfs(handle) != 0:
+            os.sync()
+    finally:
+        os.close(handle)
 
 
 @contextmanager
-def _temporary(target: Path, data: bytes) -> Iterator[str]:
+def _temporary(target: Path, data: bytes, *, durable: bool = True) -> Iterator[str]:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp gives 0600, and a store is shared
         yield name
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from featureflow.core.errors import PlanError, SpecError
+from featureflow.core.errors import CorruptionError, PlanError, SpecError
 from featureflow.core.storage import join
 from featureflow.execute.checking import BoundCheck, bind, check_problems
 from featureflow.execute.driver import Task, run_tasks
@@ -294,9 +294,16 @@ class TableBuild:
         return tuple(
             part
             for part in self.plan.missing
-            if find_staged(self.url, unit_path(self.table, self._unit(part, bucket), bucket)) is None
+            if self._finished(part, bucket) is None
             or (self.checks and not os.path.exists(note_path(self.notes, self._unit(part, bucket), bucket)))
         )
+
+    def _finished(self, part: Slice, bucket: int) -> StagedFile | None:
+        """The finished file of a unit; one that a power cut damaged is as good as none, and is written again."""
+        try:
+            return find_staged(self.url, unit_path(self.table, self._unit(part, bucket), bucket))
+        except CorruptionError:
+            return None
 
     def _compute(self, todo: dict[int, tuple[Slice, ...]]) -> None:
         events, counts = self._rekey(self.source, self.table.source, columns_needed(self.table), self.table.keys, self.plan.n_buckets, self.table.lookback_us)

@@ -179,6 +179,6 @@ def check_chunk(readable: Readable, chunk: Chunk, checks: tuple[BoundCheck, ...]
             failing = failing | check.bad(frame)
     if failing.any():
         write_quarantine(frame.filter(failing).to_arrow(compat_level=pl.CompatLevel.oldest()), quarantine)
-    write_atomic(note, json.dumps(found).encode())
+    write_atomic(note, json.dumps(found).encode(), durable=False)
     return found
 

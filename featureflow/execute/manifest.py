@@ -20,7 +20,7 @@ def write_manifest(folder: str, entries: list[Entry]) -> str:
     content = json.dumps(entries)
     path = os.path.join(folder, "manifests", f"{fingerprint(content)}.json")
     if not os.path.exists(path):
-        write_atomic(path, content.encode())
+        write_atomic(path, content.encode(), durable=False)
     return path
 
 

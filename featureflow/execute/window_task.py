@@ -241,7 +241,7 @@ def _write_slices(run: Run, output: pa.Table) -> Written:
         if run.checks:
             frame = pl.DataFrame(rows)
             found = {check.id: check.partial(frame, table.time).to_json() for check in run.checks}
-            write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode())
+            write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode(), durable=False)
         rows, quarantined = _quarantine(run, unit, rows)
         if rows.num_rows:
             write_file(rows, run.table_url, unit_path(table, unit, run.bucket), keys=list(table.keys), time=table.time)

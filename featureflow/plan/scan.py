@@ -55,7 +55,7 @@ def scan_source(name: str, source: Source, folder: str, scratch: str) -> Scanned
     known = _load(cache)
     inspected = inspect_source(spec, known)
     if {(f.file.path, f.file.size, f.file.version) for f in inspected.facts} != set(known):
-        write_atomic(cache, json.dumps([f.to_json() for f in inspected.facts]).encode())
+        write_atomic(cache, json.dumps([f.to_json() for f in inspected.facts]).encode(), durable=False)
     reader = SourceReader(spec, inspected.schema, inspected.format)
     columns: dict[str, pl.DataType] = dict(reader.output_schema)
     udfs = tuple(

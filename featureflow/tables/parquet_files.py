@@ -146,11 +146,14 @@ def write_file(
 
 @contextmanager
 def _published_whole(url: str) -> Iterator[Any]:
-    """A sink whose bytes appear at ``url`` together and synced, or not at all."""
+    """A sink whose bytes appear at ``url`` together or not at all.
+
+    They are not synced one by one, which takes longer than computing them: the commit flushes all files at once.
+    """
     if not storage.is_local(url):
         buffer = pa.BufferOutputStream()
         yield buffer
-        storage.write_atomic(url, buffer.getvalue().to_pybytes())
+        storage.write_atomic(url, buffer.getvalue().to_pybytes(), durable=False)
         return
     target = storage.local_path(url)
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -158,7 +161,6 @@ def _published_whole(url: str) -> Iterator[Any]:
     try:
         with pa.OSFile(temporary, "wb") as sink:
             yield sink
-        os.fsync(handle)
         os.chmod(temporary, 0o644)  # mkstemp gives 0600, and a store is shared
         os.replace(temporary, target)
     finally:
