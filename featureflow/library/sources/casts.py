@@ -114,6 +114,8 @@ def cast(series: pl.Series, wanted: str, timezone: str) -> pl.Series:
         out = _from_string(series, target)
     elif isinstance(series.dtype, pl.Datetime) and target == pl.Date:
         out = _to_date(series, timezone)
+    elif series.dtype == pl.Binary and target == pl.String:
+        out = _from_binary(series)
     else:
         out = _fitting(series, series.cast(target, strict=False), wanted)
     return out.fill_nan(None) if out.dtype.is_float() else out
@@ -144,6 +146,18 @@ def _from_float(series: pl.Series, target: pl.DataType) -> pl.Series:
     whole = known.is_null() | (known == known.floor())
     _refuse_first(series, ~whole, f"is not a whole number, so it is no {_name(target)}")
     return _fitting(known, known.cast(target, strict=False), target)
+
+
+def _from_binary(series: pl.Series) -> pl.Series:
+    try:
+        return series.cast(pl.String)
+    except pl.exceptions.ComputeError:  # Polars does not say where, even when it is not strict
+        for position, value in enumerate(series):
+            try:
+                (value or b"").decode()
+            except UnicodeDecodeError:
+                raise MisfitError(position, value, "is no UTF-8 text") from None
+        raise
 
 
 def _from_integer(series: pl.Series, target: pl.DataType) -> pl.Series:
