@@ -100,7 +100,7 @@ def _problem(problem: Any) -> dict[str, Any]:
 def compile_(spec: str | None, schema: bool, store: str | None, target: str | None, as_json: bool) -> None:
     """Type-check SPEC against the schemas of its sources, and list every output column."""
     if schema:
-        from featureflow.spec.schema import json_schema
+        from featureflow.spec.json_schema import json_schema
 
         emit_json(json_schema())
         return

@@ -36,15 +36,20 @@ def report_failure(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, FeatureflowError):
         _say(f"{label} {error}")
-        for note in getattr(error, "__notes__", ()):
-            _say(f"  {note}")
+        _notes(error)
         return error.exit_code
     _say(f"{label} unexpected {type(error).__name__}: {error}")
-    for note in getattr(error, "__notes__", ()):
-        _say(f"  {note}")
+    _notes(error)
     if not _debugging():
         _say("  This is a bug in featureflow. FEATUREFLOW_DEBUG=1 shows where it happened.")
     return FeatureflowError.exit_code
+
+
+def _notes(error: BaseException) -> None:
+    """What was going on; not what the message itself says."""
+    for note in dict.fromkeys(getattr(error, "__notes__", ())):
+        if note.partition(": ")[2] not in str(error):
+            _say(f"  {note}")
 
 
 def _debugging() -> bool:

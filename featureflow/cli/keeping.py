@@ -55,9 +55,11 @@ def restore(name: str, store: str | None, target: str | None, as_json: bool) -> 
             f"which version of {name}? Write {name}@7; `featureflow history {name}` lists them."
         )
     table = open_store(store, target).table(name)
-    build = f"restore-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
+    build = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
     which = split_reference(name)[1]
-    published = publish_again(table.url, table.name, which, build=build, by={"user": _user()})
+    published = publish_again(
+        table.url, table.name, which, build=build, by={"author": {"user": _user(), "commit": None}}
+    )
     if as_json:
         emit_json(
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from featureflow.core.types import type_name
 from featureflow.observe.terminal import Paint, clip, table, wrap
 from featureflow.observe.units import plural
 
@@ -41,7 +42,7 @@ def describe_definition(compiled: CompiledTable) -> dict[str, Any]:
         "columns": [
             {
                 "name": field.name,
-                "type": str(field.type),
+                "type": type_name(field.type),
                 "role": role(field.name),
                 "from": list(compiled.lineage.get(field.name, ())),
             }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _STATISTICS = ("nulls", "min", "max", "mean")
 _SLICES_SHOWN = 6
+_COLUMNS_SHOWN = 12
 
 
 def describe_difference(found: Diff) -> dict[str, Any]:
@@ -64,14 +65,16 @@ def difference_text(entry: dict[str, Any], *, limit: int = 100, paint: Paint | N
         for c in entry["columns_changed"]
     ]
     lines += ["", *_data_lines(entry)]
-    rows = list(_statistic_rows(entry["statistics"]))
+    gone = {*entry["columns_added"], *entry["columns_removed"]}
+    moved = [item for item in entry["statistics"] if item["column"] not in gone]
+    rows = _statistic_rows(moved[:_COLUMNS_SHOWN])
     if rows:
-        lines += [
-            "",
-            *table(
-                rows, ("column", "", "before", "after"), limit=limit, right=(2, 3), paint=brush, indent="  "
-            ),
-        ]
+        headers = ("column", "", "before", "after")
+        lines += ["", *table(rows, headers, limit=limit, right=(2, 3), paint=brush, indent="  ")]
+    if len(moved) > _COLUMNS_SHOWN:
+        lines.append(
+            f"  … and {plural(len(moved) - _COLUMNS_SHOWN, 'more column', 'more columns')}; --json has all"
+        )
     return "\n".join(lines)
 
 

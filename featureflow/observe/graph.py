@@ -71,7 +71,7 @@ def plan_svg(plan: dict[str, Any]) -> str:
         _text(_MARGIN, 32, plan["project"], size_px=18, weight=600),
         _text(_MARGIN, 52, _about(plan), size_px=12, colour="#6a6a6a"),
     ]
-    parts += [_edge(boxes[start], boxes[end], dashed) for start, end, dashed in edges]
+    parts += [_edge(boxes[start], boxes[end], dashed, list(boxes.values())) for start, end, dashed in edges]
     parts += [_draw(box) for box in boxes.values()]
     parts += [_legend(height - 22), "</svg>"]
     return "\n".join(parts) + "\n"
@@ -180,15 +180,26 @@ def _recentre(boxes: dict[str, _Box], edges: list[tuple[str, str, bool]], ranks:
             floor = box.row + 1
 
 
-def _edge(start: _Box, end: _Box, dashed: bool) -> str:
+def _edge(start: _Box, end: _Box, dashed: bool, boxes: list[_Box]) -> str:
+    """A line from box to box; over several ranks it runs level along a row that is free."""
     x1, y1 = start.x + _WIDTH, start.y + _HEIGHT / 2
     x2, y2 = end.x - 2, end.y + _HEIGHT / 2
-    bend = max(30.0, (x2 - x1) / 2)
+    between = [box for box in boxes if start.rank < box.rank < end.rank]
+    path = f"M{x1:g} {y1:g}"
+    if between and not any(abs(box.row - start.row) < 1 for box in between):
+        x1 = x2 - _GAP_X
+        path += f"H{x1:g}"
+    elif between and not any(abs(box.row - end.row) < 1 for box in between):
+        path += _curve(x1, y1, x1 + _GAP_X, y2)
+        x1, y1 = x1 + _GAP_X, y2
+    path += _curve(x1, y1, x2, y2)
     dash = ' stroke-dasharray="5 4"' if dashed else ""
-    return (
-        f'<path d="M{x1:g} {y1:g}C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}" fill="none" '
-        f'stroke="#8a8a8a" stroke-width="1.4"{dash} marker-end="url(#end)"/>'
-    )
+    return f'<path d="{path}" fill="none" stroke="#8a8a8a" stroke-width="1.4"{dash} marker-end="url(#end)"/>'
+
+
+def _curve(x1: float, y1: float, x2: float, y2: float) -> str:
+    bend = max(30.0, (x2 - x1) / 2)
+    return f"C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
 
 
 def _draw(box: _Box) -> str:
@@ -201,7 +212,7 @@ def _draw(box: _Box) -> str:
                 f'<rect x="{box.x:g}" y="{box.y:g}" width="{_WIDTH}" height="{_HEIGHT}" rx="7" fill="{fill}" '
                 f'stroke="{stroke}" stroke-width="1.3"/>'
             ),
-            _text(box.x + 12, box.y + 20, clip(head, 26), size_px=13, weight=600),
+            _text(box.x + 12, box.y + 20, clip(head, 23), size_px=13, weight=600),
             _text(box.x + 12, box.y + 37, clip(second, 32), size_px=11, colour=stroke),
             _text(box.x + 12, box.y + 52, clip(third, 32), size_px=11, colour="#555555"),
             "</g>",

@@ -28,6 +28,10 @@ _MARKS = {
 }
 
 
+#: Columns before the text of a fact: indent, name, blank.
+_FACT_INDENT = 6 + 8 + 1
+
+
 def describe_build(plan: BuildPlan, project: str) -> dict[str, Any]:
     """Describe a build plan of the named project: its tables, and the sources with their files."""
     described = describe_plan(plan.tables, project=project, store=plan.site.store_url, notes=plan.warnings)
@@ -131,7 +135,7 @@ def plan_text(plan: dict[str, Any], *, limit: int = 100, paint: Paint | None = N
         lines += _table_lines(entry, min(column, 32), limit, brush)
     total = _totals([entry for entry in tables if entry["publishes"]])
     if todo > 1 and total:
-        lines += ["", f"  {brush('all', 'dim')}  {total}"]
+        lines += ["", f"      {brush('all     ', 'dim')} {total}"]
     if plan["notes"]:
         lines.append("")
         lines += [line for note in plan["notes"] for line in wrap(f"  · {note}", limit, "    ")]
@@ -144,7 +148,7 @@ def _table_lines(entry: dict[str, Any], column: int, limit: int, brush: Paint) -
     mark = brush(_MARKS.get(change, "·"), "bold", *style)
     name = entry["name"].ljust(column)
     head = f"  {mark} {brush(name, 'bold') if entry['publishes'] else name}  {brush(change, *style)}"
-    indent = " " * (column + 6)
+    indent = " " * 6
     plain = f"  x {name}  {change}  {entry['reason']}"
     if text_width(plain) <= limit:
         lines = [head + "  " + brush(entry["reason"], "dim")]
@@ -153,8 +157,9 @@ def _table_lines(entry: dict[str, Any], column: int, limit: int, brush: Paint) -
     if not entry["publishes"]:
         return lines
     for label, text in _facts(entry):
-        body = wrap(f"{indent}{label:<8}{text}", limit, indent + " " * 8)
-        lines += [body[0].replace(label, brush(label, "dim"), 1), *body[1:]]
+        body = wrap(text, limit - _FACT_INDENT)
+        lines.append(f"{indent}{brush(f'{label:<8}', 'dim')} {body[0]}")
+        lines += [" " * _FACT_INDENT + line for line in body[1:]]
     return lines
 
 
@@ -165,7 +170,7 @@ def _facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
         files = entry["estimate"].get("files_reused")
         kept += f" in {plural(files, 'file')}" if files is not None else ""
         gone = (
-            f"; {plural(len(entry['drop']), 'slice')} of version {entry['version']} go"
+            f"; {plural(len(entry['drop']), 'slice')} of version {entry['version']} dropped"
             if entry["drop"]
             else ""
         )
@@ -181,7 +186,7 @@ def _facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
         text = f"{size(estimate['task_bytes'])} a task"
         if "budget_bytes" in estimate:
             share = estimate["task_bytes"] / max(1, estimate["budget_bytes"])
-            text += f" of {size(estimate['budget_bytes'])} ({share:.0%})"
+            text += f" of {size(estimate['budget_bytes'])} ({f'{share:.0%}' if share >= 0.01 else '< 1%'})"
         facts.append(("memory", text))
     return facts
 

@@ -23,8 +23,8 @@ LINE_EVERY_SECONDS = 5.0
 class Progress(Protocol):
     """What a build reports while it runs.
 
-    ``start`` comes first and ``finish`` last, also after an error (call it in ``finally``). A stage that is announced
-    twice has the tasks of both; a stage of no tasks is not shown.
+    ``finish`` comes last, also after an error (call it in ``finally``). A stage that is announced twice has the tasks
+    of both; a stage of no tasks is not shown. Stages may come before ``start``: what a plan has to look up.
     """
 
     def start(self, title: str) -> None:
@@ -67,10 +67,10 @@ class _Stage:
     def detail(self, now: float) -> str:
         """Rows, bytes and rate so far, as far as they are known."""
         parts = [f"{short_count(self.rows)} rows"] if self.rows else []
-        parts += [size(self.bytes)] if self.bytes else []
         spent = (self.ended or now) - self.begun
         if self.rows and spent > 0.2:
             parts.append(f"{short_count(self.rows / spent)} rows/s")
+        parts += [size(self.bytes)] if self.bytes else []
         return " · ".join(parts)
 
 
@@ -120,7 +120,6 @@ class LineProgress:
 
     def start(self, title: str) -> None:
         """See `Progress`."""
-        self._stages.clear()
         self._write(title)
 
     def stage(self, name: str, total: int) -> None:
@@ -177,19 +176,21 @@ class BarProgress:
 
     def start(self, title: str) -> None:
         """See `Progress`."""
+        self._console.print(title, style="bold", markup=False)
+
+    def _open(self) -> Any:
+        """The bars; they begin with the first stage, so that nothing blinks for a build with nothing to do."""
+        if self._bars is not None:
+            return self._bars
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
-        self.finish()
-        self._stages.clear()
-        self._ids.clear()
         wide = self._console.width >= 100
-        self._console.print(title, style="bold", markup=False)
         self._bars = Progress(
             TextColumn(
-                "  {task.description}", table_column=Column(no_wrap=True, max_width=32 if wide else 22)
+                "  {task.description}", table_column=Column(no_wrap=True, max_width=38 if wide else 28)
             ),
-            BarColumn(bar_width=28 if wide else 12, complete_style="cyan", finished_style="green"),
+            BarColumn(bar_width=24 if wide else 8, complete_style="cyan", finished_style="green"),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn(
@@ -199,16 +200,18 @@ class BarProgress:
             refresh_per_second=5,
         )
         self._bars.start()
+        return self._bars
 
     def stage(self, name: str, total: int) -> None:
         """See `Progress`."""
         if not total:
             return
+        bars = self._open()
         stage = _announce(self._stages, name, total, time.monotonic())
         if name in self._ids:
-            self._bars.update(self._ids[name], total=stage.total)
+            bars.update(self._ids[name], total=stage.total)
         else:
-            self._ids[name] = self._bars.add_task(_plain(name), total=total, detail="")
+            self._ids[name] = bars.add_task(_plain(name), total=total, detail="")
 
     def advance(self, name: str, *, tasks: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002
         """See `Progress`."""
@@ -226,6 +229,8 @@ class BarProgress:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+        self._stages.clear()
+        self._ids.clear()
 
 
 def choose_progress(*, quiet: bool = False) -> Progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -25,6 +25,9 @@ CHANGE_STYLES: dict[str, tuple[str, ...]] = {
     "unchanged": ("dim",),
 }
 """How each change class of a table is coloured, here and in plans."""
+
+_HEADERS = ("table", "change", "version", "rows", "written", "files", "kept", "slices")
+_WIDE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class TableOutcome:
     files_written, files_reused, slices_computed
         What was done and what was kept.
     checks
-        One entry for each check: ``name``, ``passed``, ``on_fail``, ``message``, ``rows`` (failing ones).
+        One entry for each check: ``label`` (its place in the spec), ``passed``, ``message`` and what else is known.
     """
 
     name: str
@@ -145,14 +148,12 @@ class RunReport:
         head = f"{self.project} · build {self.build_id} · {self.status} in {seconds(self.seconds)}"
         style = "green" if self.status in ("done", "nothing to do") else "red"
         lines = [brush(head, "bold", style), ""]
-        lines += table(
+        lines += _narrowed(
+            _HEADERS if limit >= _WIDE else _HEADERS[:-1],
             [_table_row(entry) for entry in self.tables],
-            ("table", "change", "version", "rows", "written", "slices", "files"),
-            limit=limit,
-            right=(3, 4, 5),
-            styles=[CHANGE_STYLES.get(entry.change, ()) for entry in self.tables],
-            paint=brush,
-            indent="  ",
+            limit,
+            brush,
+            [CHANGE_STYLES.get(entry.change, ()) for entry in self.tables],
         )
         if any(stage.tasks or stage.reused for stage in self.stages):
             lines += ["", *self._stage_lines(limit, brush)]
@@ -176,8 +177,7 @@ class RunReport:
             )
             for stage in self.stages
         ]
-        headers = ("stage", "tasks", "reused", "rows", "read", "written", "time")
-        return table(rows, headers, limit=limit, right=(1, 2, 3, 4, 5, 6), paint=brush, indent="  ")
+        return _narrowed(("stage", "tasks", "reused", "rows", "read", "written", "time"), rows, limit, brush)
 
     def _check_lines(self, limit: int, brush: Paint) -> list[str]:
         checks = [(entry.name, check) for entry in self.tables for check in entry.checks]
@@ -187,7 +187,7 @@ class RunReport:
         passed = f"  {plural(len(checks) - len(failed), 'check')} passed"
         lines = ["", passed + (f", {len(failed)} failed" if failed else "")]
         for name, check in failed:
-            text = f"  ✗ {name}: {check.get('name', 'check')}: {check.get('message', 'failed')}"
+            text = f"  ✗ {check.get('message') or f'{name}: a check failed'}"
             text += f" (on_fail: {check['on_fail']})" if check.get("on_fail") else ""
             lines += [brush(line, "yellow") for line in wrap(text, limit, "    ")]
         return lines
@@ -201,11 +201,7 @@ class RunReport:
         head = f"build {self.build_id} · {moment(self.started)} UTC · {seconds(self.seconds)}"
         parts = [
             html.title(self.project, f"{self.status} · {head}"),
-            html.table(
-                [_table_row(entry) for entry in self.tables],
-                ("table", "change", "version", "rows", "written", "slices", "files"),
-                right=(3, 4, 5),
-            ),
+            html.table([_table_row(entry) for entry in self.tables], _HEADERS, right=range(3, len(_HEADERS))),
         ]
         stages = [
             (
@@ -235,15 +231,30 @@ def _table_row(entry: TableOutcome) -> tuple[str, ...]:
             if entry.previous_version is None
             else f"{entry.previous_version} → {entry.version}"
         )
-    files = f"{count(entry.files_written)} new, {count(entry.files_reused)} kept"
-    return (
-        entry.name,
-        entry.change,
-        version,
-        count(entry.rows),
-        count(entry.rows_written),
-        count(entry.slices_computed),
-        files,
+    numbers = (entry.rows, entry.rows_written, entry.files_written, entry.files_reused, entry.slices_computed)
+    return (entry.name, entry.change, version, *(count(number) if number else "-" for number in numbers))
+
+
+def _narrowed(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    limit: int,
+    brush: Paint,
+    styles: Sequence[Sequence[str]] = (),
+) -> list[str]:
+    """Lay out rows without the columns in which nothing is; all but texts to the right."""
+    empty = {"-", "0", "0 B"}
+    keep = [i for i in range(len(headers)) if i == 0 or any(row[i] not in empty for row in rows)]
+    texts = {"table", "change", "version", "stage"}
+    return table(
+        [[row[i] for i in keep] for row in rows],
+        [headers[i] for i in keep],
+        limit=limit,
+        right=[place for place, i in enumerate(keep) if headers[i] not in texts],
+        styles=styles,
+        styled=min(1, len(keep) - 1) if styles else 0,
+        paint=brush,
+        indent="  ",
     )
 
 

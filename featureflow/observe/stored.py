@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from featureflow.core.types import type_name
 from featureflow.observe.terminal import Paint, table, wrap
 from featureflow.observe.units import count, moment, plural, size, value
 
@@ -21,13 +22,16 @@ _SAMPLE_COLUMNS = 12
 def describe_version(found: Table) -> dict[str, Any]:
     """Describe a version in a line: size, age, tags, who made it from what."""
     record = found.record
+    author = record.get("author") or {}
     return {
         **_facts(found.name, found.state.info, found.tags),
         "columns": len(found.schema),
         "description": record.get("description"),
+        "change": record.get("change"),
+        "reason": record.get("reason"),
         "engine": record.get("engine"),
-        "by": record.get("user"),
-        "git": record.get("git"),
+        "by": author.get("user"),
+        "git": author.get("commit"),
     }
 
 
@@ -57,12 +61,13 @@ def describe_stored(found: Table) -> dict[str, Any]:
     statistics = record.get("statistics", {})
     return {
         **describe_version(found),
+        "owner": record.get("owner"),
         "url": found.url,
         "keys": found.keys,
         "time": found.time,
         "partition": found.state.partition,
         "schema": [
-            {"name": field.name, "type": str(field.type), **statistics.get(field.name, {})}
+            {"name": field.name, "type": type_name(field.type), **statistics.get(field.name, {})}
             for field in found.schema
         ],
         "lineage": record.get("lineage"),
@@ -143,9 +148,10 @@ def stored_text(
         f"definition {entry['definition_hash'][:12]}",
         f"build {entry['build']}",
     ]
-    for key, label in (("by", "by"), ("git", "git"), ("engine", "featureflow")):
-        if entry.get(key):
-            facts.append(f"{label} {str(entry[key])[:24]}")
+    facts += [f"by {entry['by']}"] if entry["by"] else []
+    facts += [f"git {entry['git'][:10]}"] if entry["git"] else []
+    facts += [entry["engine"]] if entry["engine"] else []
+    lines += wrap(f"  {entry['description']}", limit, "  ") if entry["description"] else []
     lines += wrap("  " + " · ".join(facts), limit, "  ")
     lines += [f"  {entry['url']}", ""]
     rows = [

@@ -90,7 +90,7 @@ def clip(text: str, limit: int) -> str:
 
 def wrap(text: str, limit: int, indent: str = "") -> list[str]:
     """Break a text at blanks into lines of so many columns; later lines begin with ``indent``."""
-    lines, line = [], ""
+    lines, line = [], text[: len(text) - len(text.lstrip(" "))]
     for word in text.split():
         candidate = f"{line} {word}" if line.strip() else line + word
         if text_width(candidate) > limit and line.strip():
@@ -108,6 +108,7 @@ def table(
     limit: int,
     right: Sequence[int] = (),
     styles: Sequence[Sequence[str]] = (),
+    styled: int = 0,
     paint: Paint | None = None,
     indent: str = "",
 ) -> list[str]:
@@ -122,7 +123,7 @@ def table(
     right
         Positions of the columns that are aligned to the right (numbers).
     styles
-        For each row, styles of its first column.
+        For each row, styles of its cell in the column at ``styled``.
     """
     brush = paint or Paint()
     cells = [[clip(cell, 10_000) for cell in row] for row in rows]
@@ -143,7 +144,7 @@ def table(
     for number, row in enumerate(cells):
         padded = line(row)
         style = styles[number] if number < len(styles) else ()
-        padded[0] = brush(padded[0], *style)
+        padded[styled] = brush(padded[styled], *style)
         out.append((indent + "  ".join(padded)).rstrip())
     return out
 
