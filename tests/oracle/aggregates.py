@@ -127,12 +127,21 @@ def slope(times: Sequence[int], values: Sequence[Any]) -> float | None:
 
 
 def decayed_mean(times: Sequence[int], values: Sequence[Any], half_life: str) -> float:
-    """Weights relative to the newest event's: dividing all of them by one number changes no mean."""
+    """Weights ``2**(e / h)``: dividing all weights by one number, such as ``2**(t / h)``, changes no mean.
+
+    An event that is more than 1074 whole half-lives (of the grid since the epoch) older than the newest weighs 0.
+    """
     if infinite(values):
         return sum(value for value in values if math.isinf(value))
     number = half_life.rstrip("abcdefghijklmnopqrstuvwxyz")
     length = int(number) * UNITS[half_life[len(number) :]]
-    weights = [Fraction(2.0 ** (-(max(times) - time) / length)) for time in times]
+    newest = max(times) // length
+    wholes = [time // length - newest for time in times]
+    rests = [2.0 ** ((time % length) / length) for time in times]
+    weights = [
+        Fraction(rest) * Fraction(2) ** whole if whole >= -1074 else Fraction(0)
+        for whole, rest in zip(wholes, rests, strict=True)
+    ]
     weighted = sum((w * Fraction(v) for w, v in zip(weights, values, strict=True)), Fraction(0))
     return to_float(weighted / sum(weights))
 

@@ -19,7 +19,7 @@ def test_every_aggregation_has_a_case():
 
 @pytest.mark.parametrize(("op", "kind"), PARAMETERS, ids=name)
 def test_equals_the_oracle(op: Any, kind: str):
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(cases(kind))
     def check(case: Case):
         assert mismatches(op, case) == []
@@ -31,7 +31,7 @@ def test_equals_the_oracle(op: Any, kind: str):
 def test_a_window_does_not_see_what_is_outside(op: Any, kind: str):
     """The same bits from any slice of the data that holds the windows, alone or in company."""
 
-    @settings(max_examples=12)
+    @settings(max_examples=5)
     @given(cases(kind), st.data())
     def check(case: Case, data: st.DataObject):
         if not case.lo:
