@@ -112,7 +112,7 @@ class CheckEntry(SpecModel):
     max: GivenScalar | None = Field(
         default=None, description="Greatest value, inclusive; for `drift` the limit."
     )
-    in_set: Annotated[tuple[GivenScalar, ...], AsTuple(), Field(min_length=1)] | None = Field(
+    in_set: Annotated[tuple[GivenScalar, ...], Field(min_length=1), AsTuple()] | None = Field(
         default=None, description="All values that are allowed."
     )
     matches: Regex | None = Field(

@@ -40,6 +40,16 @@ class Values:
     raw: Any = None
     variables: dict[str, list[Path]] = field(default_factory=dict)
 
+    def at(self, path: Path) -> tuple[Any, Any]:
+        """Both forms of the value at a path, or of the nearest around it."""
+        expanded, raw = self.expanded, self.raw
+        for step in path:
+            try:
+                expanded, raw = expanded[step], raw[step]
+            except (KeyError, IndexError, TypeError):
+                break
+        return expanded, raw
+
 
 def replace_variables(text: str, environment: Mapping[str, str]) -> tuple[str, list[str]]:
     """Replace the variables of a text; ``$${`` stands for ``${``. As in a shell, ``:-`` also replaces an empty one.
@@ -81,6 +91,14 @@ def replace_variables(text: str, environment: Mapping[str, str]) -> tuple[str, l
         return value
 
     return _VARIABLE.sub(replaced, text), names
+
+
+def without_values(message: str, value: tuple[Any, Any]) -> str:
+    """Put a text as written in the place of the text with its variables replaced, which may be a secret."""
+    expanded, raw = value
+    if isinstance(expanded, str) and isinstance(raw, str) and expanded and expanded != raw:
+        return message.replace(repr(expanded), repr(raw)).replace(f" {expanded} ", f" {raw} ")
+    return message
 
 
 def construct(root: Node, environment: Mapping[str, str], report: Report) -> Values:

@@ -60,7 +60,8 @@ _LIKELY_TYPE = {
     "timestamp[us]": "timestamp",
 }
 _DECIMAL = re.compile(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)")
-_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+_TABLE_NAME = re.compile(NAME_PATTERN.strip("^$"))
 #: what Rust's regex crate, which Polars uses, does not have but Python's does
 _NOT_IN_RUST = re.compile(r"\(\?(?:=|!|<=|<!|P=)|\\[1-9]")
 
@@ -116,6 +117,8 @@ def parse_duration(given: Any) -> Duration:
     try:
         return Duration.parse(given)
     except ValueError:
+        if re.fullmatch(r"-\s*\d+\s*[a-zA-Z]+", given.strip()):
+            raise ValueError(f"must be a positive duration such as '7d'; got {given!r}.") from None
         likely = _likely_duration(given)
         hint = f" Did you mean {likely!r}?" if likely else ""
         raise ValueError(
@@ -178,6 +181,10 @@ def parse_type(given: Any) -> str:
             return f"decimal({int(decimal[1])}, {int(decimal[2])})"
         if text in COLUMN_TYPES:
             return text
+        if text.startswith("decimal("):  # in {…} YAML takes its comma for the end of the value
+            raise ValueError(
+                f"unknown type {given!r}. Put it in quotes, with 1 to 38 digits: 'decimal(18, 2)'."
+            )
         if text in _LIKELY_TYPE:
             known = ", ".join((*COLUMN_TYPES, "decimal(p, s)"))
             raise ValueError(f"unknown type {given!r}. Did you mean {_LIKELY_TYPE[text]!r}? Known: {known}.")
@@ -320,7 +327,7 @@ Reference = Annotated[str, _text_field("the name of a source or feature table"),
 TableName = Annotated[
     str,
     BeforeValidator(_table_name),
-    WithJsonSchema({"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,62}$"}),
+    WithJsonSchema({"type": "string", "pattern": NAME_PATTERN}),
 ]
 Sql = Annotated[
     str, BeforeValidator(_sql), WithJsonSchema({**_TEXT_SCHEMA, "maxLength": SQL_LIMIT_CHARACTERS})

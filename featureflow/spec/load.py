@@ -9,14 +9,14 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from featureflow.core.errors import Problem, SpecError
-from featureflow.spec.environment import construct
+from featureflow.spec.environment import construct, without_values
 from featureflow.spec.merge import merge_files
 from featureflow.spec.messages import Finding
 from featureflow.spec.models import Project
 from featureflow.spec.paths import Path, path_text
 from featureflow.spec.rules.scope import time_of
 from featureflow.spec.validate import validate
-from featureflow.spec.yaml_text import LIMIT_BYTES, Node, decode, parse
+from featureflow.spec.yaml_text import LIMIT_BYTES, TOO_LARGE, Node, Parsed, decode, parse
 
 #: where a project is looked for if none is named
 DEFAULT_PLACES = ("featureflow.yaml", "featureflow.yml", "configs")
@@ -96,15 +96,9 @@ def load_project(
     """
     given = _default_place() if path is None else FilePath(path)
     files = _yaml_files(given)
-    problems: list[Problem] = []
-    documents: list[Node] = []
-    for file in files:
-        node, found = _read(file)
-        problems += found
-        if node is not None and not found:
-            documents.append(node)
+    documents = [_read(file) for file in files]
     root = given if given.is_dir() else given.parent
-    return _load(documents, problems, root, tuple(str(file) for file in files), env)
+    return _load(documents, root, tuple(str(file) for file in files), env)
 
 
 def load_text(text: str, name: str = "<text>", *, env: Mapping[str, str] | None = None) -> LoadedProject:
@@ -120,33 +114,31 @@ def load_text(text: str, name: str = "<text>", *, env: Mapping[str, str] | None 
     >>> load_text("sources: {clicks: {path: clicks.parquet, time: ts}}").project.sources["clicks"].format
     'parquet'
     """
-    node, problems = parse(text, name)
-    documents = [node] if node is not None and not problems else []
-    return _load(documents, problems, FilePath(), (name,), env)
+    return _load([parse(text, name)], FilePath(), (name,), env)
 
 
 def _load(
-    documents: list[Node],
-    problems: list[Problem],
-    root: FilePath,
-    files: tuple[str, ...],
-    env: Mapping[str, str] | None,
+    documents: list[Parsed], root: FilePath, files: tuple[str, ...], env: Mapping[str, str] | None
 ) -> LoadedProject:
-    if not documents:
-        raise SpecError(
-            problems or [Problem(files[0], 1, 1, "", "the file is empty. Write sources: and features:.")]
-        )
-    tree, found = merge_files(documents)
-    problems = [*problems, *found]
-    broken = bool(problems)
+    problems = [problem for document in documents for problem in document.problems]
+    nodes = [document.root for document in documents if document.root is not None]
+    if not nodes:
+        empty = Problem(files[0], 1, 1, "", "the file is empty. Write sources: and features:.")
+        raise SpecError(problems or [empty])
+    tree, found = merge_files(nodes)
+    problems += found
 
     def report(node: Node, path: Path, message: str) -> None:
         problems.append(Problem(node.file, node.line, node.column, path_text(path), message))
 
     values = construct(tree, os.environ if env is None else env, report)
     badly_written = {problem.path for problem in problems}
-    project, findings = validate(values.expanded, rules=not broken)
-    problems += [p for p in (_located(tree, f) for f in findings) if p.path not in badly_written]
+    # what a file that can't be read declares is not known, so that references to it are no mistakes
+    project, findings = validate(values.expanded, rules=all(document.whole for document in documents))
+    for finding in findings:
+        if not _follows(tree, finding, badly_written):
+            shown = without_values(finding.message, values.at(finding.path))
+            problems.append(_located(tree, finding._replace(message=shown)))
     if problems:
         raise SpecError(list(dict.fromkeys(problems)))
     return LoadedProject(
@@ -157,6 +149,12 @@ def _load(
         variables={name: tuple(paths) for name, paths in values.variables.items()},
         node=tree,
     )
+
+
+def _follows(tree: Node, finding: Finding, badly_written: set[str]) -> bool:
+    """Whether a mistake is only what became of a text that could not be read."""
+    path = path_text(_written(tree, finding.path))
+    return path in badly_written or (finding.missing == "format" and f"{path}.path" in badly_written)
 
 
 def _located(tree: Node, finding: Finding) -> Problem:
@@ -243,22 +241,16 @@ def _yaml_files(given: FilePath) -> list[FilePath]:
     return [given]
 
 
-def _read(file: FilePath) -> tuple[Node | None, list[Problem]]:
+def _read(file: FilePath) -> Parsed:
     name = str(file)
     try:
         with file.open("rb") as stream:
             data = stream.read(LIMIT_BYTES + 1)
     except FileNotFoundError:
-        return None, [Problem(name, 0, 0, "", "no such file or folder.")]
+        return Parsed(None, [Problem(name, 0, 0, "", "no such file or folder.")], whole=False)
     except OSError as error:
-        return None, [Problem(name, 0, 0, "", f"can't be read: {error.strerror}.")]
+        return Parsed(None, [Problem(name, 0, 0, "", f"can't be read: {error.strerror}.")], whole=False)
     if len(data) > LIMIT_BYTES:
-        message = f"the file has more than {LIMIT_BYTES >> 20} MiB. Split it into several files."
-        return None, [Problem(name, 0, 0, "", message)]
+        return Parsed(None, [Problem(name, 0, 0, "", TOO_LARGE)], whole=False)
     text, problems = decode(data, name)
-    if text is None:
-        return None, problems
-    node, problems = parse(text, name)
-    if node is None and not problems:
-        return Node({}, name, 1, 1), []  # an empty file of a folder adds nothing
-    return node, problems
+    return parse(text, name) if text is not None else Parsed(None, problems, whole=False)

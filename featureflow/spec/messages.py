@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from featureflow.spec.models import Project
 from featureflow.spec.paths import Path
-from featureflow.spec.suggest import did_you_mean
+from featureflow.spec.suggest import closest, did_you_mean
 
 #: fields of later versions of the language, by the model that will have them
 _LATER = {
@@ -19,6 +19,7 @@ _LATER = {
 #: what other tools call a field; only for suggestions
 _FIELD_ALIASES = {
     **dict.fromkeys(("entity", "entities", "key", "group_by", "groupby", "join_keys"), "keys"),
+    **dict.fromkeys(("tz", "zone", "time_zone"), "timezone"),
     **dict.fromkeys(("timestamp", "event_time", "timestamp_field", "time_column"), "time"),
     **dict.fromkeys(("created_timestamp", "knowledge_time"), "created"),
     **dict.fromkeys(("filter", "filters", "condition"), "where"),
@@ -50,12 +51,15 @@ class Finding(NamedTuple):
         The value, or the key with ``at_key``.
     other
         A second place that the message is about; it is put where the message has ``{other}``.
+    missing
+        Name of the required field that the mapping at ``path`` does not have.
     """
 
     path: Path
     message: str
     at_key: bool = False
     other: Path | None = None
+    missing: str = ""
 
 
 def findings(error: ValidationError) -> Iterator[Finding]:
@@ -83,13 +87,14 @@ def _missing(path: Path) -> Finding:
         return Finding(
             path[:-1],
             "the path's suffix does not tell the format. Add format: parquet, csv, json, delta or arrow.",
+            missing="format",
         )
     model = model_at(Project, path[:-1])
     field = (
         next((f for n, f in model.model_fields.items() if (f.alias or n) == name), None) if model else None
     )
     about = f" ({field.description.rstrip('.').strip()})" if field is not None and field.description else ""
-    return Finding(path[:-1], f"missing field {name!r}{about}.")
+    return Finding(path[:-1], f"missing field {name!r}{about}.", missing=name)
 
 
 def _unknown(path: Path) -> Finding:
@@ -118,14 +123,21 @@ def _got(given: Any) -> str:
     return f"got {given!r}"
 
 
+def _alternatives(names: list[str]) -> str:
+    words = ["true" if name == "True" else name for name in names]
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _hint(given: Any, names: list[str]) -> str:
+    found = closest(given, names) if isinstance(given, str) else None
+    return f" Did you mean {found!r}?" if found else ""
+
+
 def _message(kind: str, given: Any, context: Mapping[str, Any], path: Path, fallback: str) -> str:
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
     if kind == "literal_error":
-        allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ").replace("True", "true")
-        names = allowed.split(", ")
-        if len(names) == 1:
-            return f"must be {names[0]}; {_got(given)}."
-        return f"unknown {name} {given!r}. {did_you_mean(given, names)}"
+        names = [n.strip("'") for n in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        return f"must be {_alternatives(names)}; {_got(given)}.{_hint(given, names)}"
     if kind == "at_form":
         return f"{fallback}; {_got(given)}."
     if kind == "string_type":

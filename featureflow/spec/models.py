@@ -63,9 +63,11 @@ __all__ = [
 Format = Literal["parquet", "csv", "json", "delta", "arrow", "zarr", "netcdf"]
 Closed = Literal["left", "right", "both", "none"]
 Partition = Literal["day", "month", "year", "none"]
-Columns = Annotated[tuple[ColumnName, ...], AsTuple(single=True), Field(min_length=1)]
+Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1), AsTuple(single=True)]
 Tags = Annotated[tuple[Text, ...], AsTuple(single=True)]
 ZERO = Duration(0, "0s")
+#: a few lines of ops, windows and values can ask for millions of columns
+LIMIT_COLUMNS = 10_000
 
 
 class SourceOptions(SpecModel):
@@ -117,7 +119,7 @@ class Source(SpecModel):
     description: str | None = None
     owner: str | None = None
     tags: Tags = ()
-    path: Annotated[tuple[Text, ...], AsTuple(single=True), Field(min_length=1)] = Field(
+    path: Annotated[tuple[Text, ...], Field(min_length=1), AsTuple(single=True)] = Field(
         description="Files, globs or folders, local or of any fsspec URL; `key=value` folders become columns."
     )
     format: Format = Field(description="From the suffix of the path when omitted.")
@@ -219,8 +221,8 @@ class AggregateEntry(SpecModel):
     column: ColumnName | None = Field(
         default=None, description="Input; may be omitted for count and time gaps."
     )
-    ops: Annotated[tuple[OpField, ...], AsTuple(single=True), Field(min_length=1)]
-    windows: Annotated[tuple[WindowLength, ...], AsTuple(single=True), Field(min_length=1)]
+    ops: Annotated[tuple[OpField, ...], Field(min_length=1), AsTuple(single=True)]
+    windows: Annotated[tuple[WindowLength, ...], Field(min_length=1), AsTuple(single=True)]
     where: Sql | None = Field(default=None, description="Only events for which this is true.")
     as_: Text | None = Field(
         default=None, alias="as", description="Name, with {column} {op} {window} {value}."
@@ -228,7 +230,7 @@ class AggregateEntry(SpecModel):
     by: ColumnName | None = Field(
         default=None, description="One output column for each of `values` of this column."
     )
-    values: Annotated[tuple[GivenScalar, ...], AsTuple(), Field(min_length=1)] | None = None
+    values: Annotated[tuple[GivenScalar, ...], Field(min_length=1), AsTuple()] | None = None
     fill_empty: Scalar = Field(default=None, description="Result when nothing is in the window.")
     closed: Closed | None = None
     delay: Delay | None = None
@@ -304,7 +306,7 @@ At = Annotated[
     Discriminator(
         _form_of_at,
         custom_error_type="at_form",
-        custom_error_message="must be events, or a grid such as {{every: 1d}}",
+        custom_error_message="must be events, or a grid such as {every: 1d}",
     ),
 ]
 
@@ -329,6 +331,13 @@ class Feature(SpecModel):
     keep: Annotated[tuple[ColumnName, ...], AsTuple(single=True)] = ()
     partition: Partition = "day"
     checks: Annotated[tuple[CheckEntry, ...], AsTuple()] = ()
+
+    @model_validator(mode="after")
+    def _few_columns(self) -> Feature:
+        count = sum(len(e.ops) * len(e.windows) * len(e.values or (None,)) for e in self.aggregate)
+        if count > LIMIT_COLUMNS:
+            raise ValueError(f"makes {count} columns; at most {LIMIT_COLUMNS} are accepted. Split the table.")
+        return self
 
     @property
     def every(self) -> Every | None:

@@ -201,6 +201,7 @@ def parse_op(given: Any) -> Op:
         name, params = given, no_params
     elif isinstance(given, dict) and len(given) == 1:
         name, params = next(iter(given.items()))
+        params = no_params if params is None else params
     else:
         raise ValueError(
             "an aggregation is a name, or one name with its parameters such as {quantile: {q: 0.95}}; "
@@ -232,20 +233,27 @@ def parse_op(given: Any) -> Op:
 def op_json_schema() -> dict[str, Any]:
     """JSON Schema of one item of ``ops:``."""
     plain = [name for name, op in OPS.items() if not any(p.required for p in op.params.values())]
-    shaped = [
-        {
-            "type": "object",
-            "additionalProperties": False,
-            "required": [name],
-            "properties": {
-                name: {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": [key for key, p in op.params.items() if p.required],
-                    "properties": {key: dict(p.schema) for key, p in op.params.items()},
-                }
-            },
-        }
-        for name, op in OPS.items()
-    ]
-    return {"anyOf": [{"enum": plain}, *shaped]}
+    bare = {
+        "type": "object",
+        "propertyNames": {"enum": plain},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": {"type": ["object", "null"], "maxProperties": 0},
+    }
+    shaped = [_shape(name, op) for name, op in OPS.items() if op.params]
+    return {"anyOf": [{"enum": plain}, bare, *shaped]}
+
+
+def _shape(name: str, op: OpSpec) -> dict[str, Any]:
+    parameters = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [key for key, p in op.params.items() if p.required],
+        "properties": {key: dict(p.schema) for key, p in op.params.items()},
+    }
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [name],
+        "properties": {name: parameters},
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 
 def did_you_mean(given: object, known: Iterable[str], *, aliases: Mapping[str, str] | None = None) -> str:
@@ -25,7 +26,7 @@ def did_you_mean(given: object, known: Iterable[str], *, aliases: Mapping[str, s
     >>> did_you_mean("zzz", [])
     'Known: none.'
     """
-    names = sorted(known)
+    names = sorted(set(known))
     text = str(given)
     found = closest(text, names, aliases=aliases)
     hint = f"Did you mean {found!r}? " if found else ""
@@ -34,11 +35,16 @@ def did_you_mean(given: object, known: Iterable[str], *, aliases: Mapping[str, s
 
 def closest(given: str, names: Iterable[str], *, aliases: Mapping[str, str] | None = None) -> str | None:
     """The known name that is nearest to what was written; None if nothing is near."""
-    candidates = sorted(names)
+    return _closest(given, tuple(sorted(names)), tuple((aliases or {}).items()))
+
+
+@lru_cache(maxsize=4096)
+def _closest(given: str, candidates: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> str | None:
+    aliases = dict(pairs)
     folded = given.strip().lower().replace("-", "_").replace(" ", "_")
     if folded in candidates:
         return folded
-    if aliases and folded in aliases and aliases[folded] in candidates:
+    if aliases.get(folded) in candidates:
         return aliases[folded]
     # 64 characters: the comparison is quadratic, and the text may be anything
     found = difflib.get_close_matches(folded[:64], candidates, n=1, cutoff=0.6)

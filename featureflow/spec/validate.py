@@ -13,6 +13,16 @@ from featureflow.spec.paths import Path
 from featureflow.spec.rules.every import RULES
 from featureflow.spec.rules.scope import Scope
 
+#: values for required fields that are missing or wrong: section, part of a table, field
+_STAND_INS = {
+    ("sources", "", "path"): "left_out.parquet",
+    ("sources", "", "format"): "parquet",
+    ("features", "", "source"): "left_out",
+    ("features", "", "keys"): "left_out",
+    ("features", "lookup", "from"): "left_out",
+    ("features", "lookup", "columns"): "left_out",
+}
+
 
 def validate(data: Any, *, rules: bool = True) -> tuple[Project, list[Finding]]:
     """Check a document.
@@ -36,10 +46,7 @@ def validate(data: Any, *, rules: bool = True) -> tuple[Project, list[Finding]]:
         if not rules or not isinstance(data, dict):
             return Project(), found
         scope, pruned = _readable(data, found)
-        for rule in RULES:
-            for finding in rule(scope):
-                other = None if finding.other is None else pruned.original(finding.other)
-                found.append(finding._replace(path=pruned.original(finding.path), other=other))
+        found += [pruned.located(finding) for rule in RULES for finding in rule(scope) if pruned.has(finding)]
         return scope.project, found
     if not rules:
         return project, []
@@ -56,12 +63,12 @@ def _readable(data: dict[str, Any], found: list[Finding]) -> tuple[Scope, _Prune
     """What is left of a document after its wrong values, and then what lacks them, are left out."""
     incomplete = {(str(f.path[0]), str(f.path[1])) for f in found if len(f.path) > 1}
     pruned = _Pruned(data)
-    paths = [finding.path for finding in found]
-    while pruned.remove(paths):
+    wrong = found
+    while pruned.remove(wrong):
         try:
             return Scope(Project.model_validate(pruned.data), _declared(data), incomplete), pruned
         except ValidationError as error:
-            paths = [pruned.original(finding.path) for finding in findings(error)]
+            wrong = [pruned.located(finding) for finding in findings(error)]
     return Scope(Project(), _declared(data), incomplete), pruned
 
 
@@ -71,6 +78,7 @@ class _Pruned:
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = copy.deepcopy(data)
         self._kept: dict[Path, list[int]] = {}
+        self._filled: set[Path] = set()
 
     def original(self, path: Path) -> Path:
         """A path of the pruned document as a path of the whole one."""
@@ -80,34 +88,65 @@ class _Pruned:
             found = (*found, kept[step] if kept is not None and isinstance(step, int) else step)
         return found
 
-    def remove(self, paths: list[Path]) -> bool:
-        """Leave out the values at paths of the whole document, or what is around them if they are not there.
+    def located(self, finding: Finding) -> Finding:
+        """A finding about the pruned document as one about the whole."""
+        other = None if finding.other is None else self.original(finding.other)
+        return finding._replace(path=self.original(finding.path), other=other)
+
+    def has(self, finding: Finding) -> bool:
+        """Whether a finding is about what the author wrote."""
+        path = self.original(finding.path)
+        return not any(path[: len(filled)] == filled for filled in self._filled)
+
+    def remove(self, wrong: list[Finding]) -> bool:
+        """Leave out wrong values, or what is around them; a field that must be there gets a stand-in.
 
         Returns
         -------
         bool
             False if nothing could be left out, because the document itself is wrong.
         """
-        removed = [self._remove_one(path) for path in sorted(set(paths), key=len, reverse=True) if path]
-        return any(removed)
+        done = [self._fill(f.path, f.missing) for f in wrong if f.missing]
+        rest = {f.path for f in wrong if f.path and not (f.missing and (*f.path, f.missing) in self._filled)}
+        done += [self._remove_one(path) for path in sorted(rest, key=len, reverse=True)]
+        return any(done)
 
-    def _remove_one(self, path: Path) -> bool:
-        parent: Any = None
-        place: Any = None
+    def _fill(self, path: Path, field: str) -> bool:
+        """Put a stand-in where a required field is missing, so that its neighbours are still checked."""
+        where = tuple(step for step in path if isinstance(step, str))
+        section = where[0] if where else ""
+        stand_in = _STAND_INS.get((section, where[2] if len(where) > 2 else "", field))
+        _, _, now = self._find(path)
+        if stand_in is None or not isinstance(now, dict) or field in now:
+            return False
+        now[field] = stand_in
+        self._filled.add((*path, field))
+        return True
+
+    def _find(self, path: Path) -> tuple[tuple[Any, Any] | None, Path | None, Any]:
+        """Container and place of the value at a path, or of the nearest around it; its list's path; the value."""
+        holder: tuple[Any, Any] | None = None
+        list_at: Path | None = None
         now: Any = self.data
         where: Path = ()
-        list_at: Path | None = None
         for step in path:
+            place: Any
             if isinstance(now, dict) and step in now:
-                parent, place, list_at = now, step, None
+                place, list_at = step, None
             elif isinstance(now, list) and isinstance(step, int) and step in self._indices(where, now):
-                parent, place, list_at = now, self._indices(where, now).index(step), where
+                place, list_at = self._indices(where, now).index(step), where
             else:
                 break
-            now, where = parent[place], (*where, step)
-        if parent is None:
+            holder = (now, place)
+            now, where = now[place], (*where, step)
+        return holder, list_at, now
+
+    def _remove_one(self, path: Path) -> bool:
+        holder, list_at, _ = self._find(path)
+        if holder is None:
             return False
-        del parent[place]
+        container, place = holder
+        del container[place]
         if list_at is not None:
             del self._kept[list_at][place]
         return True

@@ -20,6 +20,7 @@ LIMIT_BYTES = 1 << 20
 LIMIT_DEPTH = 64
 LIMIT_ALIASES = 100
 LIMIT_NODES = 100_000
+TOO_LARGE = f"the file has more than {LIMIT_BYTES >> 20} MiB. Split it into several files."
 
 _NULL = ("", "~", "null", "Null", "NULL")
 _TRUE = ("true", "True", "TRUE")
@@ -112,31 +113,49 @@ def scalar(text: str, *, plain: bool) -> Any:
     return text
 
 
-def parse(text: str, file: str) -> tuple[Node | None, list[Problem]]:
-    """Read one document.
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One document.
 
-    Returns
-    -------
-    tuple
-        The root, None for an empty document; and every mistake of form. After a mistake that makes the rest
-        unreadable the root holds what came before, and must not be used.
+    Parameters
+    ----------
+    root
+        None for an empty document, and for one that could not be read to its end.
+    problems
+        Mistakes of form. Some, such as a key given twice, leave a document that can be checked further.
+    whole
+        Whether the text was read to its end.
     """
+
+    root: Node | None
+    problems: list[Problem]
+    whole: bool
+
+
+def parse(text: str, file: str) -> Parsed:
+    """Read one document, and collect every mistake of form."""
     reader = _Reader(file)
-    if len(text.encode("utf-8", "surrogatepass")) > LIMIT_BYTES:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
         reader.problem(
-            0, 0, (), f"the file has more than {LIMIT_BYTES >> 20} MiB. Split it into several files."
+            text.count("\n", 0, error.start) + 1, 1, (), "half a surrogate pair is not a character."
         )
-        return None, reader.problems
+        return Parsed(None, reader.problems, whole=False)
+    if size > LIMIT_BYTES:
+        reader.problem(0, 0, (), TOO_LARGE)
+        return Parsed(None, reader.problems, whole=False)
     try:
         for event in _events(text):
             reader.read(event)
+        return Parsed(reader.root, reader.problems, whole=True)
     except _Stop:
         pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        written = text.splitlines()[line - 1] if 0 < line <= text.count("\n") + 1 and text else ""
+        written = "".join(text.splitlines()[line - 1 : line]) if line else ""
         hint = " Put texts with ${…} in quotes." if "${" in written else ""
         if "'\\t'" in what or "\t" in written[:column]:
             hint = " Indent with spaces, not tabs."
@@ -144,7 +163,7 @@ def parse(text: str, file: str) -> tuple[Node | None, list[Problem]]:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 0
         reader.problem(line, 1 if line else 0, (), f"not YAML: {error.reason}.")
-    return reader.root, reader.problems
+    return Parsed(None, reader.problems, whole=False)
 
 
 def decode(data: bytes, file: str) -> tuple[str | None, list[Problem]]:

@@ -73,12 +73,16 @@ def _tail_hop(path: Path, index: int, feature: Feature) -> Iterator[Finding]:
                 (*path, "aggregate", index, "tail_hop") if own else (*path, "aggregate", index, "windows", j)
             )
             yield Finding(place, f"tail_hop {hop} is longer than the window {window}. Make it shorter.")
+            if own:
+                return
 
 
 def _output_names(scope: Scope, path: Path, feature: Feature) -> Iterator[Finding]:
     time = scope.time_of(feature.source)
     first: dict[str, Path] = {}
     for column, inner in table_columns(feature, time):
+        if inner[0] == "aggregate" and "{" in column:
+            continue  # a placeholder that there is not, which is said elsewhere
         place = (*path, *inner)
         at_key = inner[0] in ("derive", "udf", "aggregate")
         for message in _bad_name(column):

@@ -18,7 +18,7 @@ def check_rules(scope: Scope) -> Iterator[Finding]:
     """All rules about the checks of sources and feature tables."""
     for name, source in scope.project.sources.items():
         for i, entry in enumerate(source.checks):
-            yield from _entry(("sources", name, "checks", i), entry)
+            yield from _entry(("sources", name, "checks", i), entry, complete=scope.complete("sources", name))
             yield from _freshness(("sources", name, "checks", i), entry, source.time)
     for name, feature in scope.project.features.items():
         known = scope.columns_of(name) if scope.complete("features", name) else None
@@ -26,7 +26,7 @@ def check_rules(scope: Scope) -> Iterator[Finding]:
             known = None  # its time column is not known
         for i, entry in enumerate(feature.checks):
             path: Path = ("features", name, "checks", i)
-            yield from _entry(path, entry)
+            yield from _entry(path, entry, complete=scope.complete("features", name))
             if known is not None:
                 yield from _freshness(path, entry, scope.time_of(feature.source))
                 yield from _columns(path, entry, known)
@@ -49,20 +49,21 @@ def _freshness(path: Path, entry: CheckEntry, time: str | None) -> Iterator[Find
         )
 
 
-def _entry(path: Path, entry: CheckEntry) -> Iterator[Finding]:
+def _entry(path: Path, entry: CheckEntry, *, complete: bool) -> Iterator[Finding]:
     kinds = entry.kinds
     if not kinds:
-        yield Finding(path, f"checks nothing. Add one of {', '.join(KINDS)}.")
+        if complete:
+            yield Finding(path, f"checks nothing. Add one of {', '.join(KINDS)}.")
         return
     needy = [kind for kind in kinds if kind in (*COLUMN_KINDS, "unique", "drift")]
-    if needy and not entry.column:
+    if complete and needy and not entry.column:
         yield Finding(
             (*path, needy[0]), f"{needy[0]} needs a column. Add column: to this entry.", at_key=True
         )
-    if entry.column and all(kind in _WITHOUT_COLUMN for kind in kinds):
+    if complete and entry.column and all(kind in _WITHOUT_COLUMN for kind in kinds):
         message = f"{kinds[0]} looks at whole rows. Remove column, or add a kind such as not_null."
         yield Finding((*path, "column"), message, at_key=True)
-    yield from _numbers(path, entry)
+    yield from _numbers(path, entry, complete=complete)
     if "share" in entry.model_fields_set:
         odd = [kind for kind in kinds if kind not in ROW_KINDS]
         if odd:
@@ -72,14 +73,18 @@ def _entry(path: Path, entry: CheckEntry) -> Iterator[Finding]:
         odd = [kind for kind in kinds if kind not in QUARANTINE_KINDS]
         if odd:
             yield Finding((*path, "on_fail"), f"{odd[0]} names no rows to put aside. Use error or warn.")
-    if entry.against is not None and entry.drift is None:
+    if complete and entry.against is not None and entry.drift is None:
         yield Finding(
             (*path, "against"), "against belongs to drift. Add drift: psi, or remove it.", at_key=True
         )
 
 
-def _numbers(path: Path, entry: CheckEntry) -> Iterator[Finding]:
-    if entry.drift is not None and (isinstance(entry.max, bool) or not isinstance(entry.max, int | float)):
+def _numbers(path: Path, entry: CheckEntry, *, complete: bool) -> Iterator[Finding]:
+    if (
+        complete
+        and entry.drift is not None
+        and (isinstance(entry.max, bool) or not isinstance(entry.max, int | float))
+    ):
         yield Finding((*path, "drift"), "needs the greatest distance allowed. Add max: 0.2.", at_key=True)
     for bound in ("min", "max"):
         if isinstance(getattr(entry, bound), bool):
@@ -89,7 +94,8 @@ def _numbers(path: Path, entry: CheckEntry) -> Iterator[Finding]:
     count = entry.row_count
     if count is not None:
         if count.min is None and count.max is None:
-            yield Finding((*path, "row_count"), "needs min or max, such as {min: 1}.")
+            if complete:
+                yield Finding((*path, "row_count"), "needs min or max, such as {min: 1}.")
         elif count.min is not None and count.max is not None and count.min > count.max:
             yield Finding(
                 (*path, "row_count"), f"min {count.min} is greater than max {count.max}. Swap them."

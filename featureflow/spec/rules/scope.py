@@ -25,6 +25,7 @@ class Scope:
     project: Project
     declared: dict[str, list[str]]
     incomplete: set[tuple[str, str]] = field(default_factory=set)
+    _columns: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def complete(self, section: str, name: str) -> bool:
         """Whether nothing was left out of a part, so that what it lacks is really not there."""
@@ -46,8 +47,11 @@ class Scope:
 
     def columns_of(self, name: str) -> list[str]:
         """Columns of a feature table, each once, in order."""
-        feature = self.project.features[name]
-        return list(dict.fromkeys(c for c, _ in table_columns(feature, self.time_of(feature.source))))
+        if name not in self._columns:
+            feature = self.project.features[name]
+            found = table_columns(feature, self.time_of(feature.source))
+            self._columns[name] = list(dict.fromkeys(column for column, _ in found))
+        return self._columns[name]
 
     def dropped(self, source: str) -> set[str]:
         """Columns that a source leaves out."""

@@ -1,0 +1,63 @@
+"""JSON Schema of the language, for editors; generated from the models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from featureflow.spec.fields import NAME_PATTERN
+from featureflow.spec.models import Project
+
+#: where a text is wanted a variable may stand, and it is replaced before anything is checked
+_VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}
+_SCALARS = ("string", "integer", "number", "boolean")
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a spec in one file.
+
+    It knows the fields, their types and spellings. What needs several values (references, names of output columns)
+    only ``featureflow validate`` knows: the schema accepts every spec that is valid, and some more.
+    """
+    schema = Project.model_json_schema(by_alias=True)
+    source = schema["$defs"]["Source"]
+    source["required"] = [name for name in source["required"] if name != "format"]  # from the suffix
+    lookup_keys = schema["$defs"]["Lookup"]["properties"]["keys"]
+    one = {"type": "string", "minLength": 1}
+    described = {key: lookup_keys.pop(key) for key in ("title", "description") if key in lookup_keys}
+    schema["$defs"]["Lookup"]["properties"]["keys"] = {
+        **described,
+        "anyOf": [dict(lookup_keys), one, {"type": "array", "items": one}],
+    }
+    for section in ("sources", "features", "datasets", "targets"):
+        schema["properties"][section]["propertyNames"] = {"pattern": NAME_PATTERN}
+    made: dict[str, Any] = _with_variables(schema)
+    made["$defs"]["Variable"] = _VARIABLE
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **made,
+        "title": "featureflow spec",
+    }
+
+
+def _with_variables(schema: Any) -> Any:
+    """Let ``${VAR}`` stand for every value that is not any text anyway."""
+    if isinstance(schema, list):
+        return [_with_variables(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    narrowed = schema.get("type") in _SCALARS[1:] or any(
+        key in schema for key in ("enum", "const", "pattern")
+    )
+    narrowed = narrowed or (schema.get("type") == "string" and "maxLength" in schema)
+    if narrowed:
+        annotations = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+        rest = {key: value for key, value in schema.items() if key not in annotations}
+        return {**annotations, "anyOf": [rest, {"$ref": "#/$defs/Variable"}]}
+    return {
+        key: {name: _with_variables(item) for name, item in value.items()}
+        if key in ("properties", "$defs") and isinstance(value, dict)
+        else value
+        if key in ("default", "examples", "required", "discriminator", "propertyNames")
+        else _with_variables(value)
+        for key, value in schema.items()
+    }

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from featureflow.core.errors import SpecError
+from featureflow.spec.json_schema import json_schema
+from featureflow.spec.load import load_text
+
+jsonschema = pytest.importorskip("jsonschema", reason="checks the schema with an independent implementation")
+
+VALID: dict[str, Any] = {
+    "featureflow": 1,
+    "project": "p",
+    "sources": {
+        "clicks": {
+            "path": ["a.parquet", "b.parquet"],
+            "time": "ts",
+            "columns": {"x": "float64", "y": "decimal(10, 2)", "z": "str"},
+            "clip": {"x": [None, 5]},
+            "mask": {"pan": "drop"},
+            "fill": {"x": 0, "y": "a", "z": True},
+            "checks": [
+                {"column": "x", "not_null": True, "min": 0, "on_fail": "warn", "share": 0.9},
+                {"column": ["x", "y"], "unique": True},
+                {"row_count": {"min": 1}},
+                {"schema": {"x": "float64"}},
+            ],
+        },
+        "users": {"path": "users.csv", "time": "ts", "options": {"delimiter": ";"}},
+    },
+    "features": {
+        "f": {
+            "source": "clicks",
+            "keys": ["k"],
+            "at": {"every": "1d", "from": "2026-01-01"},
+            "aggregate": [
+                {
+                    "column": "x",
+                    "ops": ["sum", {"quantile": {"q": 0.5}}, {"max": {}}],
+                    "windows": ["1h30m", "lifetime"],
+                },
+                {"ops": "count", "windows": "1d", "by": "c", "values": ["a", 1], "fill_empty": None},
+            ],
+            "window": {"closed": "right", "delay": "0s"},
+            "lookup": [{"from": "users", "keys": ["k"], "columns": "country", "ttl": "90d", "nulls": "skip"}],
+            "derive": {"d": "x_sum_1h30m + 1"},
+            "partition": "month",
+        },
+        "g": {"source": "clicks", "keys": "k", "at": "events", "keep": "x"},
+    },
+    "datasets": {"d": {"anything": [1]}},
+    "targets": {"prod": {"workers": 4}},
+    "tests": [{"name": "t", "given": {"clicks": [{"k": 1}]}, "expect": {"g": []}}],
+}
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(VALID))
+    inner: Any = copy
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    return copy
+
+
+def loads(document: dict[str, Any]) -> bool:
+    try:
+        load_text(json.dumps(document), env={"V": "1d"})
+    except SpecError:
+        return False
+    return True
+
+
+def test_a_valid_spec(validator: Any) -> None:
+    assert [error.message for error in validator.iter_errors(VALID)] == []
+    assert loads(VALID)
+
+
+F, C = ("features", "f"), ("sources", "clicks")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((*F, "aggregate", 0, "windows"), "${V}"),
+        ((*F, "window"), {"closed": "left"}),
+        ((*F, "lookup", 0, "keys"), {"k": "id"}),
+        ((*F, "lookup", 0, "keys"), "k"),
+        ((*F, "at"), {"every": "1h", "timezone": "Europe/Berlin"}),
+        ((*F, "aggregate", 0, "ops"), [{"last_k": {"k": 3}}, {"ewm_mean": {"half_life": "7d"}}]),
+        ((*C, "path"), "x.csv"),
+        ((*C, "checks", 2), {"row_count": {"min": 0, "max": 10}}),
+        (("allow_python",), True),
+        (("store",), "${X:-./s}"),
+    ],
+)
+def test_other_spellings_are_valid_for_both(validator: Any, path: tuple[Any, ...], value: Any) -> None:
+    document = changed(path, value)
+    assert [error.message for error in validator.iter_errors(document)] == []
+    assert loads(document)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("featureflow",), 2),
+        (("projekt",), "x"),
+        (("sources", "Clicks"), {"path": "a.csv"}),
+        ((*C, "path"), []),
+        ((*C, "format"), "xlsx"),
+        ((*C, "columns", "x"), "float"),
+        ((*C, "clip", "x"), [1]),
+        ((*C, "mask", "pan"), "sha1"),
+        ((*C, "checks", 0, "on_fail"), "fail"),
+        ((*C, "checks", 0, "share"), 2),
+        ((*C, "options"), {"delimiter": "||"}),
+        ((*F, "at"), "event"),
+        ((*F, "at"), {"from": "2026-01-01"}),
+        ((*F, "keys"), []),
+        ((*F, "keys"), 5),
+        ((*F, "aggregate", 0, "ops", 0), "maen"),
+        ((*F, "aggregate", 0, "ops", 1), {"quantile": {"q": 95}}),
+        ((*F, "aggregate", 0, "ops", 1), {"quantile": {}}),
+        ((*F, "aggregate", 0, "ops", 1), {"sum": {"k": 1}}),
+        ((*F, "aggregate", 0, "windows", 0), "7days"),
+        ((*F, "aggregate", 0, "closed"), "both_"),
+        ((*F, "lookup", 0, "ttl"), "lifetime"),
+        ((*F, "derive", "d"), ""),
+        ((*F, "derive", "d"), "x" * 5000),
+        ((*F, "partition"), "week"),
+        (("tests", 0, "name"), None),
+        (("targets", "prod", "workers"), 0),
+    ],
+)
+def test_what_is_wrong_is_wrong_for_both(validator: Any, path: tuple[Any, ...], value: Any) -> None:
+    document = changed(path, value)
+    assert list(validator.iter_errors(document))
+    assert not loads(document)
+
+
+def test_the_schema_can_be_written_and_is_the_same_every_time() -> None:
+    assert json.dumps(json_schema()) == json.dumps(json_schema())
