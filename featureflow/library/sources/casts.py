@@ -118,7 +118,7 @@ def cast(series: pl.Series, wanted: str, timezone: str) -> pl.Series:
         out = _from_binary(series)
     else:
         out = _fitting(series, series.cast(target, strict=False), wanted)
-    return out.fill_nan(None) if out.dtype.is_float() else out
+    return (out.fill_nan(None) if out.dtype.is_float() else out).alias(series.name)
 
 
 def _fitting(series: pl.Series, out: pl.Series, wanted: object) -> pl.Series:

@@ -80,6 +80,8 @@ def group_of(
     """Describe a group by reading its time column; ``column`` is None where the file has none."""
     if column is None or time is None:
         return Group(index, rows, size)
+    if not pa.types.is_primitive(column.type):
+        column.validate(full=True)  # Polars crashes on text that is not UTF-8
     series = pl.Series(time.name, column)
     try:
         instants = as_instants(series, time)

@@ -6,6 +6,7 @@ where all of a column look alike (ISO 8601), or where ``columns:`` says so.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -68,6 +69,7 @@ def _parse(file: RawFile) -> pa.Table:
             data = stream.read()
         if not data.strip():
             raise ValueError("the file has no line")
+        data.decode()  # Arrow's JSON reader lets bytes through that are not UTF-8
         # one block: types must not depend on where a block ends
         options = pajson.ReadOptions(block_size=min(max(len(data) + 1, 1 << 16), _LARGEST_BLOCK))
         table = pajson.read_json(pa.BufferReader(data), read_options=options)
@@ -82,11 +84,19 @@ def _parse(file: RawFile) -> pa.Table:
 
 def _refuse_rounded(table: pa.Table, data: bytes) -> None:
     """Refuse integers that Arrow read as floats and so rounded: those beyond 2^63, and beyond 2^53 among floats."""
+    suspects = []
     for field in table.schema:
         if pa.types.is_floating(field.type):
             largest = pl.Series(field.name, table.column(field.name)).fill_nan(None).abs().max()
-            if largest is not None and float(largest) >= 2**53 and _LONG_INTEGER.search(data):  # type: ignore[arg-type]
+            if largest is not None and float(largest) >= 2**53:  # type: ignore[arg-type]
+                suspects.append(field.name)
+    if not suspects or not _LONG_INTEGER.search(data):
+        return
+    for number, line in enumerate(data.splitlines(), start=1):  # slow, but hardly ever needed
+        values = json.loads(line) if line.strip() else {}
+        for name in suspects:
+            if isinstance(values.get(name), int) and abs(values[name]) > 2**53:
                 raise ValueError(
-                    f"column {field.name!r} has integers of more than 53 bits among its floats, or of more than 64; "
-                    "write them as strings"
+                    f"column {name!r}, line {number}: {values[name]} has more digits than a float64 holds; write the "
+                    "column's numbers as strings"
                 )

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from featureflow.contracts.source import Column, FileFacts, Group, SourceSchema, SourceSpec
 from featureflow.core.errors import SourceError
+from featureflow.core.storage import RawFile
 from featureflow.library.sources.casts import MisfitError, cast, read_type
 from featureflow.library.sources.registry import format_named
 from featureflow.library.sources.steps import Steps, compile_steps
@@ -172,7 +173,7 @@ class SourceReader:
         for name in names:
             column = self._columns[name]
             if name in in_file:
-                given = _series(name, table)
+                given = _series(file, name, table)
                 series.append(
                     self._cast(facts, column, given, groups)
                     if table is not None
@@ -212,10 +213,17 @@ class SourceReader:
         return one.new_from_index(0, rows)
 
 
-def _series(name: str, table: pa.Table | None) -> pl.Series:
+def _series(file: RawFile, name: str, table: pa.Table | None) -> pl.Series:
     if table is None:
         return pl.Series(name, [], dtype=pl.Null)
     column = table.column(name)
+    if not pa.types.is_primitive(column.type):
+        try:
+            column.validate(
+                full=True
+            )  # Polars takes bytes that are not UTF-8 for granted, and crashes on them
+        except pa.ArrowInvalid as error:
+            raise SourceError(f"{file.path}: column {name!r} is damaged: {error}. Repair the file.") from None
     return pl.Series(name, column.cast(pa.float32()) if column.type == pa.float16() else column)
 
 
