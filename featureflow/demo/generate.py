@@ -80,7 +80,7 @@ def fraud(folder: Path, *, cards: int = 25, days: int = 10, merchants: int = 12)
     write_csv(folder / "merchants.csv", changes)
 
 
-def sensors(folder: Path, *, devices: int = 4, hours: int = 96) -> None:
+def sensors(folder: Path, *, devices: int = 4, hours: int = 60) -> None:
     """Temperatures every 15 minutes, with gaps and a failing device, and the devices' calibrations."""
     chance = random.Random(11)
     for device in range(1, devices + 1):

@@ -19,6 +19,9 @@ from oracle.rows import AnyOf, Row, any_of, duration, floor, nan_to_none, orders
 ORDERED = {"first", "last", "first_k", "last_k", "argmax", "argmin"}
 
 
+Identity = tuple[tuple[bool, Any], ...]
+
+
 @dataclass
 class Table:
     """Expected rows of a feature table.
@@ -65,18 +68,22 @@ def evaluate(project: Mapping[str, Any], name: str) -> Table:
         *[c for c in keep if c not in (*keys, time)],
         *[output.name for output in outputs],
     ]
+    own = by_key(events, keys, time)
+    asked = [(entry, *origin(project, entry["from"])) for entry in spec.get("lookup", [])]
     rows = []
     for seen, at in places(spec, keys, time, outputs, events):
         row = dict(seen)
         for output in outputs:
-            row[output.name] = window_value(output, seen, at, keys, events, source)
-        for entry in spec.get("lookup", []):
-            row.update(one_look_up(project, entry, row, at, keys))
+            row[output.name] = window_value(output, at, own.get(identity(seen, keys)), source)
+        for entry, right, candidates in asked:
+            matched = look_up_keys(project, entry, keys)
+            found = look_up(entry, row, at, candidates, right, keys=matched, columns=entry["columns"])
+            row.update({f"{entry.get('prefix', '')}{column}": value for column, value in found.items()})
         for column, expression in spec.get("derive", {}).items():
             row[column] = derived(expression, row)
         rows.append(row)
     for entry in spec.get("lookup", []):
-        columns += look_up_names(entry).values()
+        columns += [f"{entry.get('prefix', '')}{column}" for column in entry["columns"]]
     columns += [column for column in spec.get("derive", {}) if column not in columns]
     return Table(columns, [{column: row[column] for column in columns} for row in rows], keys, time)
 
@@ -99,23 +106,29 @@ def places(
     at = spec.get("at", "events")
     if at == "events":
         return [(row, row[time]) for row in events]
-    entities: list[Row] = []
+    entities = by_key(events, keys, time).values()
+    return [
+        ({**{key: mine[0][key] for key in keys}, time: tick}, tick)
+        for tick in ticks(at, [row[time] for row in events if row[time] is not None])
+        for mine in entities
+        if any(inside(row[time], tick, output) for output in outputs for row in mine)
+    ]
+
+
+def identity(row: Row, keys: Sequence[str]) -> Identity | None:
+    """The keys of a row, to compare; None if one is null, which is equal to nothing. True is not 1."""
+    if any(row[key] is None for key in keys):
+        return None
+    return tuple((isinstance(row[key], bool), row[key]) for key in keys)
+
+
+def by_key(events: Sequence[Row], keys: Sequence[str], time: str) -> dict[Identity | None, list[Row]]:
+    """Events with a key and a time, of each key."""
+    groups: dict[Identity | None, list[Row]] = {}
     for row in events:
-        entity = {key: row[key] for key in keys}
-        if None not in entity.values() and entity not in entities:
-            entities.append(entity)
-    found: list[tuple[Row, int | None]] = []
-    for tick in ticks(at, [row[time] for row in events if row[time] is not None]):
-        for entity in entities:
-            mine = [row for row in events if row[time] is not None and matches(row, entity, keys)]
-            if any(inside(row[time], tick, output) for output in outputs for row in mine):
-                found.append(({**entity, time: tick}, tick))
-    return found
-
-
-def matches(row: Row, other: Row, keys: Sequence[str]) -> bool:
-    """All keys are equal; null is equal to nothing."""
-    return all(row[key] is not None and same(row[key], other[key]) for key in keys)
+        if identity(row, keys) is not None and row[time] is not None:
+            groups.setdefault(identity(row, keys), []).append(row)
+    return groups
 
 
 # ---------------------------------------------------------------- windows
@@ -177,24 +190,18 @@ def inside(moment: int, at: int, output: Output) -> bool:
     return after_start and before_end
 
 
-def window_value(
-    output: Output,
-    seen: Row,
-    at: int | None,
-    keys: Sequence[str],
-    events: Sequence[Row],
-    source: Mapping[str, Any],
-) -> Any:
-    """Value of one aggregate at one row; null for a row without a key or a time, ``count`` too."""
-    if at is None or any(seen[key] is None for key in keys):
+def window_value(output: Output, at: int | None, own: Sequence[Row] | None, source: Mapping[str, Any]) -> Any:
+    """Value of one aggregate at one row, of the events of its key.
+
+    Null for a row without a key or a time, ``count`` too.
+    """
+    if at is None or own is None:
         return None
-    time, entry = source["time"], output.entry
+    entry = output.entry
     rows = [
         row
-        for row in events
-        if row[time] is not None
-        and matches(row, seen, keys)
-        and inside(row[time], at, output)
+        for row in own
+        if inside(row[source["time"]], at, output)
         and (entry.get("where") is None or entry["where"](row) is True)
         and (
             entry.get("by") is None or (row[entry["by"]] is not None and same(row[entry["by"]], output.value))
@@ -231,23 +238,6 @@ def look_up_keys(project: Mapping[str, Any], entry: Mapping[str, Any], keys: Seq
     if given is None and entry["from"] in project.get("features", {}):
         given = project["features"][entry["from"]].get("keys", [])
     return {name: name for name in (given if given is not None else keys)}
-
-
-def look_up_names(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Columns that a look-up fetches, and their names in the output."""
-    return {column: f"{entry.get('prefix', '')}{column}" for column in entry["columns"]}
-
-
-def one_look_up(
-    project: Mapping[str, Any], entry: Mapping[str, Any], row: Row, at: int | None, keys: Sequence[str]
-) -> Row:
-    """Columns of one ``lookup`` entry for one row."""
-    source, rows = origin(project, entry["from"])
-    names = look_up_names(entry)
-    found = look_up(
-        entry, row, at, rows, source, keys=look_up_keys(project, entry, keys), columns=list(names)
-    )
-    return {names[column]: value for column, value in found.items()}
 
 
 def derived(expression: Callable[[Row], Any], row: Row) -> Any:

@@ -8,6 +8,7 @@ SQL: ``where: row -> bool | None`` and ``derive: {name: row -> value}``. Times a
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,6 +60,7 @@ def same(left: Any, right: Any) -> bool:
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
+@functools.cache
 def duration(text: str) -> int | None:
     """Microseconds of ``1h30m``; None for ``lifetime``."""
     if text == "lifetime":
