@@ -12,9 +12,9 @@ from featureflow.spec.fields import (
     ColumnName,
     ColumnType,
     GivenScalar,
-    Number,
     PositiveDuration,
     Regex,
+    Share,
     SpecModel,
     Sql,
     Text,
@@ -112,7 +112,7 @@ class CheckEntry(SpecModel):
     max: GivenScalar | None = Field(
         default=None, description="Greatest value, inclusive; for `drift` the limit."
     )
-    in_set: Annotated[tuple[GivenScalar, ...], Field(min_length=1), AsTuple()] | None = Field(
+    in_set: Annotated[tuple[GivenScalar, ...], AsTuple(least=1)] | None = Field(
         default=None, description="All values that are allowed."
     )
     matches: Regex | None = Field(
@@ -134,9 +134,7 @@ class CheckEntry(SpecModel):
     against: Text | None = Field(
         default=None, description="Reference of `drift`: previous, or a version or tag."
     )
-    share: Annotated[Number, Field(gt=0, le=1)] = Field(
-        default=1.0, description="Share of rows that must pass."
-    )
+    share: Share = Field(default=1.0, description="Share of rows that must pass.")
     where: Sql | None = Field(default=None, description="Only rows for which this is true are looked at.")
     on_fail: OnFail = Field(default="error", description="What happens when the check fails.")
 

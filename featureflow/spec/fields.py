@@ -75,13 +75,17 @@ class SpecModel(BaseModel):
 class AsTuple:
     """Marks a tuple that YAML writes as a list; with ``single`` also as one bare value."""
 
-    def __init__(self, *, single: bool = False) -> None:
+    def __init__(self, *, single: bool = False, least: int = 0) -> None:
         self.single = single
+        self.least = least
 
     def _convert(self, given: Any) -> Any:
+        # not pydantic's min_length: that one also counts items that are wrong as missing
+        if isinstance(given, list | tuple) and len(given) < self.least:
+            raise ValueError("is empty; it needs at least one.")
         if isinstance(given, list):
             return tuple(given)
-        return (given,) if self.single and given is not None else given
+        return (given,) if self.single and given is not None and not isinstance(given, tuple) else given
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Convert before pydantic's own check of the tuple."""
@@ -92,6 +96,8 @@ class AsTuple:
     ) -> dict[str, Any]:
         """A list, or one of its items."""
         made = handler(schema)
+        if self.least:
+            made["minItems"] = self.least
         return {"anyOf": [made["items"], made]} if self.single and "items" in made else made
 
 
@@ -221,6 +227,10 @@ def _text(given: Any, what: str) -> str:
 
 
 def _sql(given: Any) -> str:
+    if given is None:
+        raise ValueError(
+            "must be an SQL expression; it is empty. In {…} a comma ends a value: put the expression in quotes."
+        )
     text = _text(given, "an SQL expression in quotes")
     if len(text) > SQL_LIMIT_CHARACTERS:
         raise ValueError(
@@ -280,6 +290,13 @@ def _number(given: Any) -> Any:
     if isinstance(given, int | float) and not isinstance(given, bool):
         return given
     raise ValueError(f"must be a number; got {_article(given)}.")
+
+
+def _share(given: Any) -> float:
+    value = _number(given)
+    if not 0 < value <= 1:
+        raise ValueError(f"must be a share of the rows, more than 0 and at most 1; got {given!r}.")
+    return float(value)
 
 
 _TEXT_SCHEMA = {"type": "string", "minLength": 1}
@@ -352,3 +369,9 @@ Scalar = Annotated[Any, PlainValidator(_scalar), WithJsonSchema({"type": [*_SCAL
 #: the same without null
 GivenScalar = Annotated[Any, PlainValidator(_given_scalar), WithJsonSchema({"type": _SCALAR_TYPES})]
 Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
+#: more than 0, at most 1
+Share = Annotated[
+    float,
+    PlainValidator(_share),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
+]

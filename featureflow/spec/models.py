@@ -63,7 +63,7 @@ __all__ = [
 Format = Literal["parquet", "csv", "json", "delta", "arrow", "zarr", "netcdf"]
 Closed = Literal["left", "right", "both", "none"]
 Partition = Literal["day", "month", "year", "none"]
-Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1), AsTuple(single=True)]
+Columns = Annotated[tuple[ColumnName, ...], AsTuple(single=True, least=1)]
 Tags = Annotated[tuple[Text, ...], AsTuple(single=True)]
 ZERO = Duration(0, "0s")
 #: a few lines of ops, windows and values can ask for millions of columns
@@ -119,7 +119,7 @@ class Source(SpecModel):
     description: str | None = None
     owner: str | None = None
     tags: Tags = ()
-    path: Annotated[tuple[Text, ...], Field(min_length=1), AsTuple(single=True)] = Field(
+    path: Annotated[tuple[Text, ...], AsTuple(single=True, least=1)] = Field(
         description="Files, globs or folders, local or of any fsspec URL; `key=value` folders become columns."
     )
     format: Format = Field(description="From the suffix of the path when omitted.")
@@ -221,8 +221,8 @@ class AggregateEntry(SpecModel):
     column: ColumnName | None = Field(
         default=None, description="Input; may be omitted for count and time gaps."
     )
-    ops: Annotated[tuple[OpField, ...], Field(min_length=1), AsTuple(single=True)]
-    windows: Annotated[tuple[WindowLength, ...], Field(min_length=1), AsTuple(single=True)]
+    ops: Annotated[tuple[OpField, ...], AsTuple(single=True, least=1)]
+    windows: Annotated[tuple[WindowLength, ...], AsTuple(single=True, least=1)]
     where: Sql | None = Field(default=None, description="Only events for which this is true.")
     as_: Text | None = Field(
         default=None, alias="as", description="Name, with {column} {op} {window} {value}."
@@ -230,7 +230,7 @@ class AggregateEntry(SpecModel):
     by: ColumnName | None = Field(
         default=None, description="One output column for each of `values` of this column."
     )
-    values: Annotated[tuple[GivenScalar, ...], Field(min_length=1), AsTuple()] | None = None
+    values: Annotated[tuple[GivenScalar, ...], AsTuple(least=1)] | None = None
     fill_empty: Scalar = Field(default=None, description="Result when nothing is in the window.")
     closed: Closed | None = None
     delay: Delay | None = None

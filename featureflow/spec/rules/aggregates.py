@@ -11,7 +11,6 @@ from featureflow.spec.names import (
     PLACEHOLDERS,
     RESERVED_PREFIXES,
     placeholders,
-    table_columns,
 )
 from featureflow.spec.ops import OPS
 from featureflow.spec.paths import Path
@@ -80,7 +79,7 @@ def _tail_hop(path: Path, index: int, feature: Feature) -> Iterator[Finding]:
 def _output_names(scope: Scope, path: Path, feature: Feature) -> Iterator[Finding]:
     time = scope.time_of(feature.source)
     first: dict[str, Path] = {}
-    for column, inner in table_columns(feature, time):
+    for column, inner in scope.placed_columns(str(path[1])):
         if inner[0] == "aggregate" and "{" in column:
             continue  # a placeholder that there is not, which is said elsewhere
         place = (*path, *inner)

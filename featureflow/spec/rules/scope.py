@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from featureflow.spec.models import Project
 from featureflow.spec.names import table_columns
+from featureflow.spec.paths import Path
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ class Scope:
     project: Project
     declared: dict[str, list[str]]
     incomplete: set[tuple[str, str]] = field(default_factory=set)
-    _columns: dict[str, list[str]] = field(default_factory=dict, init=False)
+    _columns: dict[str, list[tuple[str, Path]]] = field(default_factory=dict, init=False)
 
     def complete(self, section: str, name: str) -> bool:
         """Whether nothing was left out of a part, so that what it lacks is really not there."""
@@ -45,13 +46,16 @@ class Scope:
         """Name of the time column of a source or feature table; None if it has none, or is unknown."""
         return time_of(self.project, name)
 
-    def columns_of(self, name: str) -> list[str]:
-        """Columns of a feature table, each once, in order."""
+    def placed_columns(self, name: str) -> list[tuple[str, Path]]:
+        """Columns of a feature table with their places in it; see :func:`table_columns`."""
         if name not in self._columns:
             feature = self.project.features[name]
-            found = table_columns(feature, self.time_of(feature.source))
-            self._columns[name] = list(dict.fromkeys(column for column, _ in found))
+            self._columns[name] = table_columns(feature, self.time_of(feature.source))
         return self._columns[name]
+
+    def columns_of(self, name: str) -> list[str]:
+        """Columns of a feature table, each once, in order."""
+        return list(dict.fromkeys(column for column, _ in self.placed_columns(name)))
 
     def dropped(self, source: str) -> set[str]:
         """Columns that a source leaves out."""

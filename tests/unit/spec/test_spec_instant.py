@@ -28,7 +28,7 @@ def large(tables: int) -> str:
                 for j in range(4)
             ),
             f"    lookup: [{{from: f{i - 1}, columns: [c0_sum_1d], prefix: x_}}]" if i else "    keep: [z]",
-            "    derive: {ratio: c0_sum_1d / nullif(c1_sum_7d, 0)}",
+            "    derive: {ratio: 'c0_sum_1d / nullif(c1_sum_7d, 0)'}",
             "    checks: [{column: c0_sum_1d, min: 0}]",
         ]
     return "\n".join(lines) + "\n"
