@@ -26,9 +26,12 @@ def n_cards(rows: int) -> int:
     return max(50, round(rows / ROWS_PER_CARD))
 
 
-def write_events(folder: Path, rows: int, *, days: int = 90, files: int = 30, seed: int = 1) -> list[Path]:
-    """Write ``files`` Parquet files that share ``rows`` rows and ``days`` days evenly."""
+def write_events(
+    folder: Path, rows: int, *, days: int = 90, files: int | None = None, seed: int = 1
+) -> list[Path]:
+    """Write Parquet files, one for three days by default, that share ``rows`` rows and ``days`` days evenly."""
     folder.mkdir(parents=True, exist_ok=True)
+    files = files or days // 3
     edges = [round(place * rows / files) for place in range(files + 1)]
     paths = []
     for place in range(files):

@@ -37,10 +37,10 @@ def write_many_tables(folder: Path, tables: int) -> Path:
     return path
 
 
-def measure(rows: int, runs: int, tables: int, folder: Path) -> str:
+def measure(rows: int, days: int, runs: int, tables: int, folder: Path) -> str:
     """Run each command ``runs`` times; returns the text to print."""
     source = folder / "events"
-    write_events(source, rows, files=1)
+    write_events(source, rows, days=days, files=1)
     spec, many = write_spec(folder, source), write_many_tables(folder, tables)
     names = [f"build {rows} rows", "build, nothing new", "--help", f"validate {tables} tables"]
     results: dict[str, list[Run]] = {name: [] for name in names}
@@ -57,12 +57,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--tables", type=int, default=100)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--workdir", type=Path, help="a folder on local disk; a temporary one when omitted")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.workdir, prefix="small-") as name:
-        print(measure(options.rows, options.runs, options.tables, Path(name)))
+        print(measure(options.rows, options.days, options.runs, options.tables, Path(name)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
 
 
 def test_wide_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wide_windows.main(["--rows", "3000", "--runs", "1", "--workdir", str(tmp_path)])
+    wide_windows.main(["--rows", "3000", "--days", "6", "--runs", "1", "--workdir", str(tmp_path)])
     text = capsys.readouterr().out
     for peer, rows in (("polars", 3000), ("duckdb", 3000), ("pandas", 1000)):
         assert f"featureflow and {peer}: all {rows} rows: equal" in text
@@ -56,7 +56,7 @@ def test_wide_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_wrong_peer_is_found(tmp_path: Path) -> None:
     source = tmp_path / "events"
-    card_events.write_events(source, 1000, files=2)
+    card_events.write_events(source, 1000, days=6)
     _, store = wide_windows.run_ours(tmp_path, source)
     _, target = wide_windows.run_peer("polars", tmp_path, source, "1GB")
     assert wide_windows.differences(store, target, 1000) == ("all 1000 rows", [])
@@ -76,10 +76,10 @@ def test_a_wrong_peer_is_found(tmp_path: Path) -> None:
 
 
 def test_increments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    increments.main(["--rows", "3000", "--runs", "1", "--workdir", str(tmp_path)])
+    increments.main(["--rows", "3000", "--days", "6", "--runs", "1", "--workdir", str(tmp_path)])
     assert "grown and fresh stores hold equal rows" in capsys.readouterr().out
 
 
 def test_small_things(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small.main(["--rows", "500", "--tables", "3", "--runs", "1", "--workdir", str(tmp_path)])
+    small.main(["--rows", "500", "--days", "2", "--tables", "3", "--runs", "1", "--workdir", str(tmp_path)])
     assert "validate 3 tables" in capsys.readouterr().out

@@ -125,10 +125,10 @@ def differences(ours: Path, theirs: Path, rows: int) -> tuple[str, list[str]]:
     return what, found
 
 
-def compare(rows: int, runs: int, peers: list[str], folder: Path, memory: str) -> str:
+def compare(rows: int, days: int, runs: int, peers: list[str], folder: Path, memory: str) -> str:
     """Run everything at one size; returns the text to print."""
     source = folder / f"events-{rows}"
-    write_events(source, rows)
+    write_events(source, rows, days=days)
     results: dict[str, list[Run]] = {"featureflow": [], **{peer: [] for peer in peers}}
     notes = []
     for turn in range(runs):
@@ -146,7 +146,7 @@ def compare(rows: int, runs: int, peers: list[str], folder: Path, memory: str) -
                     raise SystemExit("\n".join(notes))
             target.unlink()
     shutil.rmtree(source)
-    title = f"\nwide windows: {rows} events, {n_cards(rows)} cards, 20 aggregates"
+    title = f"\nwide windows: {rows} events of {days} days, {n_cards(rows)} cards, 20 aggregates"
     return "\n".join([*notes, report(title, results, ours="featureflow")])
 
 
@@ -154,6 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--days", type=int, default=90)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--peers", default="polars,duckdb,pandas", help="comma-separated; empty for none")
     parser.add_argument("--workdir", type=Path, help="a folder on local disk; a temporary one when omitted")
@@ -164,9 +165,18 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.workdir, prefix="wide-windows-") as name:
         folder = Path(name)
         large = [peer for peer in peers if peer != "pandas"]
-        print(compare(options.rows, options.runs, large, folder, options.memory))
+        print(compare(options.rows, options.days, options.runs, large, folder, options.memory))
         if "pandas" in peers:
-            print(compare(max(1_000, options.rows // 20), options.runs, ["pandas"], folder, options.memory))
+            print(
+                compare(
+                    max(1_000, options.rows // 20),
+                    options.days,
+                    options.runs,
+                    ["pandas"],
+                    folder,
+                    options.memory,
+                )
+            )
     print(f"\nTolerance: {TOLERANCE:g} relative; counts and maxima are equal. Null where a window is empty.")
 
 
