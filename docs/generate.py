@@ -31,8 +31,8 @@ def cli_page() -> str:
         "# Command line",
         "",
         NOTE,
-        "People read stderr, programs read stdout: results go to stdout, progress and messages to stderr. `--json` makes",
-        "a command print one JSON value.",
+        "People read stderr, programs read stdout: results go to stdout, progress and messages to stderr.",
+        "`--json` makes a command print one JSON value.",
         "",
         "| command | does |",
         "|---|---|",
@@ -82,8 +82,8 @@ def api_page() -> str:
         "import featureflow as ff",
         "```",
         "",
-        "Importing the package loads no data library; the first use of a name does. Objects show themselves as tables in",
-        "notebooks. Reading needs neither a spec nor a cluster.",
+        "Importing the package loads no data library; the first use of a name does. Objects show themselves as",
+        "tables in notebooks. Reading needs neither a spec nor a cluster.",
         "",
     ]
     errors = [name for name in featureflow.__all__ if _is_error(getattr(featureflow, name))]

@@ -69,7 +69,8 @@ class Picture:
         """Draw a window; a filled end belongs to it, a hollow one does not. No start: from the beginning."""
         left = self.x(self.first) if start is None else self.x(start)
         self.parts.append(
-            f'<rect x="{left}" y="{y - 7}" width="{round(self.x(end) - left, 1)}" height="14" fill="{color}" opacity="0.16"/>'
+            f'<rect x="{left}" y="{y - 7}" width="{round(self.x(end) - left, 1)}" height="14" '
+            f'fill="{color}" opacity="0.16"/>'
         )
         self.line(left, y, self.x(end), y, color=color, width=2.5)
         if start is not None:
