@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from featureflow.core.errors import CorruptionError, PlanError, SpecError
+from featureflow.core.errors import CorruptionError, PlanError, SpecError, TableError
 from featureflow.core.storage import join
-from featureflow.execute.checking import BoundCheck, bind, check_problems
+from featureflow.execute.checking import BoundCheck, bind, check_problems, notes_folder
 from featureflow.execute.driver import Task, run_tasks
 from featureflow.execute.exchange import Rekey, bucket_rows, rekey
 from featureflow.execute.executors import Executor
@@ -28,7 +28,7 @@ from featureflow.execute.sizing import (
     footprint,
     lookup_bytes,
 )
-from featureflow.execute.stages import Current, Piece, PieceIndex, TablePlan, plan_table
+from featureflow.execute.stages import Current, Piece, PieceIndex, TablePlan, clipped, plan_table
 from featureflow.execute.uniqueness import drop_duplicates
 from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
 from featureflow.observe.plans import describe_plan, plan_html
@@ -36,7 +36,7 @@ from featureflow.observe.progress import Progress
 from featureflow.plan.compile import as_input
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.scan import ScannedSource
-from featureflow.plan.slices import NULL_SLICE, Slice
+from featureflow.plan.slices import NULL_SLICE, Slice, merge_ranges
 from featureflow.spec.load import LoadedProject
 from featureflow.tables.parquet_files import StagedFile, find_staged
 from featureflow.tables.state import TableState, current_state
@@ -230,13 +230,16 @@ def run_sizes(plan: TablePlan, events: list[Piece], foot: Footprint, budget: Bud
 def needed_pieces(plan: TablePlan, pieces: list[Piece], reach: int | None) -> list[Piece]:
     """Pieces of an input that a row of the plan's missing slices can see."""
     index = PieceIndex(pieces)
+    timed = [part for part in plan.missing if part != NULL_SLICE]
     found: dict[str, Piece] = {}
-    for part in plan.missing:
-        if part == NULL_SLICE:
-            found.update((piece.id, piece) for piece in index.without_time)
-        else:
-            first = None if reach is None else part.start_us - reach
-            found.update((piece.id, piece) for piece in index.touching(first, part.end_us - 1))
+    if len(timed) < len(plan.missing):
+        found.update((piece.id, piece) for piece in index.without_time)
+    if reach is None:
+        ranges: list[tuple[int | None, int]] = [(None, max(part.end_us for part in timed) - 1)] if timed else []
+    else:
+        ranges = [*merge_ranges((part.start_us - reach, part.end_us - 1) for part in timed)]
+    for first, last in ranges:
+        found.update((piece.id, piece) for piece in index.touching(first, last))
     return list(found.values())
 
 
@@ -260,9 +263,8 @@ def _slices_as_pieces(table: CompiledTable, state: TableState) -> list[Piece]:
     for label, mark in state.record["slices"].items():
         part = Slice.from_label(label, table.partition)
         timed = part != NULL_SLICE
-        found.append(
-            Piece(f"{table.name}:{mark}", part.start_us if timed else None, part.end_us - 1 if timed else None, int(not timed), rows, 0)
-        )
+        first, last = clipped(part, state.record.get("reach")) if timed else (None, None)
+        found.append(Piece(f"{table.name}:{mark}", first, last, int(not timed), rows, 0))
     return found
 
 
@@ -272,7 +274,8 @@ class TableBuild:
     def __init__(self, plan: TablePlan, source: Readable, rights: list[Readable], site: Site, checks: tuple[BoundCheck, ...]) -> None:
         self.plan, self.table, self.site, self.checks = plan, plan.table, site, checks
         self.source, self.rights = source, rights
-        self.notes = os.path.join(site.scratch, "checks")
+        self.notes = notes_folder(site.scratch, checks)
+        self._computed: set[str] = set()
         self.url = site.table_url(plan.table.name)
         self.rows_written = self.quarantined = 0
 
@@ -289,7 +292,7 @@ class TableBuild:
 
     def _unfinished(self, bucket: int) -> tuple[Slice, ...]:
         """Missing slices without a finished file from a build that was stopped; all of them for a full rebuild."""
-        if self.plan.change == "full rebuild":
+        if self.plan.full:
             return self.plan.missing
         return tuple(
             part
@@ -314,6 +317,7 @@ class TableBuild:
             manifest, _ = self._rekey(right, lookup.right, lookup.needed, keys, buckets, lookup.reach_us)
             sides.append(Side(manifest, bucketed))
         tasks = list(self._run_tasks(todo, events, tuple(sides), counts))
+        self._computed = {unit_path(self.table, self._unit(part, bucket), bucket) for bucket, parts in todo.items() for part in parts}
         stage = f"{self.table.name}: compute"
         self.site.progress.stage(stage, len(tasks))
 
@@ -370,6 +374,12 @@ class TableBuild:
                 staged = find_staged(self.url, unit_path(self.table, self._unit(part, bucket), bucket))
                 if staged is not None:
                     found.append((part, staged))
+        seen = sum(staged.rows for _, staged in found if staged.path in self._computed)
+        if seen != self.rows_written:
+            raise TableError(
+                f"{self.url}: tasks wrote {self.rows_written} rows, but {seen} are there. Nothing was published. Do all "
+                "workers and this process see the same store? A path must be a disk that they share."
+            )
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,11 @@ def bind(checks: tuple[Check, ...], place: str) -> tuple[BoundCheck, ...]:
         identity = fingerprint([check.kind, list(check.columns), plain(check.value), check.where])
         found.append(BoundCheck(spec, check.where, identity, check.entry))
     return tuple(found)
+
+
+def notes_folder(scratch: str, checks: tuple[BoundCheck, ...]) -> str:
+    """Where tasks leave what these checks found: a note of other checks on the same rows must not be taken for theirs."""
+    return os.path.join(scratch, "checks", fingerprint(sorted(check.id for check in checks)))
 
 
 def _value(check: Check) -> Any:

@@ -56,8 +56,8 @@ def _rank_last(array: pa.Array) -> NDArray[np.int64]:
         times = microseconds(array)
         missing = np.asarray(array.is_null())
         return np.where(missing, np.iinfo(np.int64).max, times)
-    ranks = pc.rank(array, sort_keys="ascending", null_placement="at_end", tiebreaker="dense")
-    return np.asarray(ranks).astype(np.int64)
+    ranks = np.asarray(pc.rank(array, sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
+    return np.where(np.asarray(array.is_null()), np.iinfo(np.int64).max, ranks)
 
 
 def write_drop_lists(found: list[Duplicates], n_chunks: int, folder: str) -> list[str | None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.execute.arrays import positions
 
 #: Part of every exchange file's name; raise it when the layout of the files changes.
 LAYOUT = 1
@@ -106,12 +108,14 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     Cost: O(rows); peak memory about twice the chunk's decoded columns.
     """
     if os.path.exists(path):
-        return Rekeyed(path, bucket_rows(path).sum().item(), os.path.getsize(path), True)
+        # a power cut may leave a file that was renamed but not flushed: as good as none
+        with suppress(pa.ArrowInvalid, OSError):
+            return Rekeyed(path, bucket_rows(path).sum().item(), os.path.getsize(path), True)
     position = ROW if drop_path or job.hashed else None
     needed = tuple(dict.fromkeys((*job.columns, *job.hashed)))
     frame = job.reader.read(chunk, needed, row_position=position)
     if drop_path:
-        frame = frame.filter(~pl.col(ROW).is_in(read_positions(drop_path)))
+        frame = frame.filter(~np.isin(frame[ROW].to_numpy(), read_positions(drop_path)))
     if job.hashed:
         from featureflow.kernels.hashing import hash_rows
 
@@ -134,11 +138,17 @@ def bucket_of(table: pa.Table, keys: tuple[str, ...], n_buckets: int) -> NDArray
     return ((hash_rows(table.select(list(keys))) >> np.uint64(32)) % np.uint64(n_buckets)).astype(np.int64)
 
 
+def stable_order(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions by group, in their order within a group; NumPy sorts 16-bit integers by radix, six times faster."""
+    few = len(groups) == 0 or groups.max() < 2**15
+    return np.argsort(groups.astype(np.int16) if few else groups, kind="stable")
+
+
 def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, path: str) -> None:
     """Write rows as one record batch a bucket, atomically."""
     counts = np.bincount(buckets, minlength=n_buckets)
     if n_buckets > 1:
-        table = table.take(pa.array(np.argsort(buckets, kind="stable")))
+        table = table.take(positions(stable_order(buckets)))
     table = table.combine_chunks()
     metadata = {b"rows": json.dumps(counts.tolist()).encode()}
     schema = table.schema.with_metadata(metadata)
@@ -201,6 +211,6 @@ def write_positions(path: str, positions: NDArray[np.uint32]) -> None:
     os.replace(temporary, path)
 
 
-def read_positions(path: str) -> pl.Series:
+def read_positions(path: str) -> NDArray[np.uint32]:
     """Read row positions written by `write_positions`."""
-    return pl.Series(np.load(path, allow_pickle=False), dtype=pl.UInt32)
+    return np.asarray(np.load(path, allow_pickle=False), np.uint32)

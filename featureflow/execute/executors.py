@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
+from uuid import uuid4
 
 from featureflow.core.errors import PlanError, Unreachable
 
@@ -101,6 +102,8 @@ class DaskExecutor:
         self.slots = max(1, sum(worker["nthreads"] for worker in workers))
         self.description = description or f"Dask at {client.scheduler.address}, {self.slots} threads"
         self._owned = owned
+        # keys are names of content within one build; on a shared scheduler another build may go into another store
+        self._name = uuid4().hex[:8]
         self._pending = as_completed(loop=client.loop)
         self._futures: dict[Any, str] = {}
 
@@ -113,8 +116,7 @@ class DaskExecutor:
             futures = self.client.map(
                 function,
                 *zip(*(arguments for _, arguments in batch), strict=True),
-                key=[f"ff-{function.__name__}-{key}" for key, _ in batch],
-                retries=2,
+                key=[f"ff-{function.__name__}-{self._name}-{key}" for key, _ in batch],
                 pure=False,
             )
             for future, (key, _) in zip(futures, batch, strict=True):
@@ -123,11 +125,12 @@ class DaskExecutor:
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
         """See `Executor`."""
+        done = []
         for future in self._pending.next_batch(block=True):
-            key = self._futures.pop(future)
             error = future.exception()
-            yield key, None if error is not None else future.result(), error
-            future.release()
+            done.append((self._futures.pop(future), None if error is not None else future.result(), error))
+            future.release()  # before the driver can submit the same key again, else it would get this result
+        return done
 
     def cancel(self) -> None:
         """See `Executor`."""

@@ -13,7 +13,7 @@ from featureflow.contracts.check import CheckPartial, CheckResult
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import is_local, join, read_bytes, write_atomic
 from featureflow.execute.build import Site
-from featureflow.execute.checking import WHOLE_KINDS, BoundCheck
+from featureflow.execute.checking import WHOLE_KINDS, BoundCheck, notes_folder
 from featureflow.execute.driver import Task, run_tasks
 from featureflow.execute.exchange import Chunk
 from featureflow.execute.inputs import Readable, unchecked
@@ -46,7 +46,7 @@ def judge_table(
     if not checks:
         return [], {}
     by_row = [check for check in checks if check.spec.kind not in WHOLE_KINDS]
-    partials = _noted(site, plan, by_row)
+    partials = _noted(notes_folder(site.scratch, checks), plan, by_row)
     before = (state.record.get("check_partials") or {}) if state else {}
     files = _kept_files(plan, state)
     for label in plan.reused:
@@ -72,11 +72,10 @@ def judge_table(
     return results, partials
 
 
-def _noted(site: Site, plan: TablePlan, checks: list[BoundCheck]) -> Partials:
+def _noted(folder: str, plan: TablePlan, checks: list[BoundCheck]) -> Partials:
     """What the tasks of this build found, by slice."""
     from featureflow.library.checks.evaluate import merge
 
-    folder = os.path.join(site.scratch, "checks")
     found: Partials = {}
     for part in plan.missing:
         notes = []

@@ -85,6 +85,7 @@ def publish_table(
         "lineage": {name: list(origins) for name, origins in table.lineage.items()},
         "slices": slices,
         "buckets": plan.n_buckets,
+        "reach": plan.reach,
         "change": plan.change,
         "reason": plan.reason,
         **remembered,

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featureflow.execute.arrays import positions
 from featureflow.execute.keycodes import encode
 from featureflow.kernels.hashing import hash_rows
 from featureflow.kernels.ordering import group_order, offsets_from_codes, runs_of_ties
@@ -91,7 +92,7 @@ def sort_rows(table: pa.Table, keys: tuple[str, ...], time: str | None, order: t
     permutation = _break_ties(table, permutation, codes, sortable, order)
     times = times[permutation]
     n_apart = int(np.searchsorted(codes, 0))
-    table = table.take(pa.array(permutation))
+    table = table.take(positions(permutation))
     offsets = offsets_from_codes(codes[n_apart:], n_keys)
     return SortedRows(table, n_apart, codes[n_apart:], times[n_apart:], offsets)
 
@@ -110,9 +111,9 @@ def _break_ties(
     places = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths) + np.arange(lengths.sum())
     run = np.repeat(np.arange(len(starts)), lengths)
     tied = permutation[places]
-    rows = table.take(pa.array(tied))
+    rows = table.take(positions(tied))
     ranks = [_rank(column(rows, name)) for name in reversed(order)]
-    settled = np.lexsort((hash_rows(rows), *ranks, run))
+    settled = np.lexsort((*signs(rows), hash_rows(rows), *ranks, run))
     result = permutation.copy()
     result[places] = tied[settled]
     return result
@@ -120,4 +121,11 @@ def _break_ties(
 
 def _rank(array: pa.Array) -> NDArray[np.int64]:
     """Rank values ascending from 1, equal values alike; 0 for null."""
-    return np.asarray(pc.rank(array, sort_keys="ascending", null_placement="at_start", tiebreaker="dense")).astype(np.int64)
+    ranks = np.asarray(pc.rank(array, sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
+    return np.where(np.asarray(array.is_null()), 0, ranks) if array.null_count else ranks
+
+
+def signs(rows: pa.Table) -> list[NDArray[np.bool_]]:
+    """Sign bits of the float columns: a row hash takes -0.0 for 0.0, but the bytes of the result would tell them apart."""
+    floats = [column(rows, field.name) for field in rows.schema if pa.types.is_floating(field.type)]
+    return [np.signbit(values.fill_null(0).to_numpy(zero_copy_only=False)) for values in floats]

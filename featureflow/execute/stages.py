@@ -8,6 +8,7 @@ a whole project can be planned without computing anything.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ class TablePlan:
     """What will happen to one table.
 
     ``slices`` are all slices of the new version with their fingerprints; ``missing`` those to compute; ``reused`` are
-    the labels kept from the current version, ``dropped`` those of it that go away.
+    the labels kept from the current version, ``dropped`` those of it that go away. ``reach`` is the closed range of
+    times that rows can have, as far as the source's files tell.
     """
 
     table: CompiledTable
@@ -72,6 +74,8 @@ class TablePlan:
     current: Current | None
     first_tick: int | None
     last_tick: int | None
+    full: bool = False
+    reach: tuple[int, int] | None = None
     estimate: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -86,9 +90,17 @@ class TablePlan:
         return [
             Piece(f"{self.table.name}:{mark}", None, None, 1, rows, rows * width)
             if part == NULL_SLICE
-            else Piece(f"{self.table.name}:{mark}", part.start_us, part.end_us - 1, 0, rows, rows * width)
+            else Piece(f"{self.table.name}:{mark}", *clipped(part, self.reach), 0, rows, rows * width)
             for part, mark in self.slices.items()
         ]
+
+
+def clipped(part: Slice, reach: tuple[int, int] | None) -> tuple[int, int]:
+    """Closed range of times that a slice's rows can have: ``partition: none`` must not look like ten thousand years."""
+    low, high = part.start_us, part.end_us - 1
+    if reach is None or max(low, reach[0]) > min(high, reach[1]):
+        return low, high
+    return max(low, reach[0]), min(high, reach[1])
 
 
 class PieceIndex:
@@ -99,6 +111,7 @@ class PieceIndex:
         self.timed = sorted((p for p in every if p.min_us is not None), key=lambda p: (p.min_us, p.id))
         self.without_time = [p for p in every if p.null_times]
         self._starts = [p.min_us or 0 for p in self.timed]
+        self._digests: list[str] = []
         self._ends = np.array([p.max_us for p in self.timed], np.int64)
 
     def touching(self, first: int | None, last: int) -> list[Piece]:
@@ -107,6 +120,22 @@ class PieceIndex:
         if first is None:
             return self.timed[:stop]
         return [self.timed[i] for i in np.flatnonzero(self._ends[:stop] >= first)]
+
+    def names(self, first: int | None, last: int) -> str:
+        """Digest of the names of the pieces that touch a range.
+
+        Cost: what `touching` costs, but O(1) from the beginning of time: a lifetime window over n files and n slices
+        would otherwise hash n * n / 2 names.
+        """
+        if first is not None:
+            return fingerprint(sorted(p.id for p in self.touching(first, last)))
+        if not self._digests:
+            state = hashlib.blake2b(digest_size=16)
+            self._digests.append(state.hexdigest())
+            for piece in self.timed:
+                state.update(f"{piece.id}\n".encode())
+                self._digests.append(state.hexdigest())
+        return self._digests[bisect_left(self._starts, last + 1)]
 
     @property
     def latest_us(self) -> int | None:
@@ -148,23 +177,52 @@ def plan_table(
     slices: dict[Slice, str] = {}
     for part in _slices(table, source, first_tick, final_tick):
         slices[part] = _mark(table, part, source, indexes, buckets, first_tick, final_tick)
-    missing, kept = [], {}
+    missing: list[Slice] = []
+    kept = {} if only is None else _outside(known, table, only)
     for part, mark in slices.items():
-        outside = only is not None and not (part.start_us < only[1] and part.end_us > only[0])
-        if outside:
-            if part.label in known:
-                kept[part] = known[part.label]
+        if not _is_inside(part, only):
             continue
         kept[part] = mark
         if full or known.get(part.label) != mark:
             missing.append(part)
+    chosen = set(missing)
     labels = {part.label for part in kept}
     dropped = tuple(sorted(set(current.slices) - labels)) if current is not None else ()
-    change, reason = _explain(current, same, full, missing, dropped, known, slices)
-    reused = tuple(part.label for part in kept if part not in set(missing))
+    change, reason = _explain(current, same, full, missing, dropped, known)
+    kept = dict(sorted(kept.items()))
+    reused = tuple(part.label for part in kept if part not in chosen)
     return TablePlan(
-        table, change, reason, buckets, kept, tuple(missing), reused, dropped, current, first_tick, final_tick
+        table,
+        change,
+        reason,
+        buckets,
+        kept,
+        tuple(missing),
+        reused,
+        dropped,
+        current,
+        first_tick,
+        final_tick,
+        full,
+        _reach(source, first_tick, final_tick),
     )
+
+
+def _is_inside(part: Slice, only: tuple[int, int] | None) -> bool:
+    return only is None or (part.start_us < only[1] and part.end_us > only[0])
+
+
+def _outside(known: dict[str, str], table: CompiledTable, only: tuple[int, int]) -> dict[Slice, str]:
+    """Slices that a build of a range leaves as they are, also those whose input is gone."""
+    parts = {Slice.from_label(label, table.partition): mark for label, mark in known.items()}
+    return {part: mark for part, mark in parts.items() if not _is_inside(part, only)}
+
+
+def _reach(source: PieceIndex, first_tick: int | None, final_tick: int | None) -> tuple[int, int] | None:
+    if first_tick is not None and final_tick is not None:
+        return first_tick, final_tick
+    latest = source.latest_us
+    return None if latest is None or source.timed[0].min_us is None else (source.timed[0].min_us, latest)
 
 
 def _slices(table: CompiledTable, source: PieceIndex, first_tick: int | None, final_tick: int | None) -> list[Slice]:
@@ -214,9 +272,9 @@ def _mark(
         return fingerprint(content)
     reach = table.lookback_us
     first = None if reach is None else part.start_us - reach
-    content["events"] = sorted(p.id for p in source.touching(first, part.end_us - 1))
+    content["events"] = source.names(first, part.end_us - 1)
     content["rights"] = [
-        sorted(p.id for p in index.touching(None if lookup.reach_us is None else part.start_us - lookup.reach_us, part.end_us - 1))
+        index.names(None if lookup.reach_us is None else part.start_us - lookup.reach_us, part.end_us - 1)
         for lookup, index in zip(table.lookups, rights, strict=True)
     ]
     if table.grid is not None and first_tick is not None and final_tick is not None:
@@ -231,7 +289,6 @@ def _explain(
     missing: list[Slice],
     dropped: tuple[str, ...],
     known: dict[str, str],
-    slices: dict[Slice, str],
 ) -> tuple[Change, str]:
     if current is None:
         return "new", "no version yet"
@@ -243,8 +300,10 @@ def _explain(
         return "unchanged", f"version {current.version} has it all"
     changed = [part.label for part in missing if part.label in known]
     added = [part.label for part in missing if part.label not in known]
-    last_known = max(known, default="")
-    if changed and not all(label >= last_known for label in changed) or dropped:
+    # rows without a time are neither early nor late
+    last_known = max((label for label in known if label != NULL_SLICE.label), default="")
+    early = any(label < last_known for label in (*changed, *added) if label != NULL_SLICE.label)
+    if early or dropped:
         text = f"{len(changed)} slices changed ({_few(changed)}), {len(added)} new, {len(dropped)} gone"
         return "late data", text
     return "new data", f"{len(added)} new slices ({_few(added)}), {len(changed)} grew"
