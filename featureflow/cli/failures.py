@@ -48,7 +48,7 @@ def report_failure(error: BaseException) -> int:
 def _notes(error: BaseException) -> None:
     """What was going on; not what the message itself says."""
     for note in dict.fromkeys(getattr(error, "__notes__", ())):
-        if note.partition(": ")[2] not in str(error):
+        if note.rpartition("while running: ")[2] not in str(error):
             _say(f"  {note}")
 
 

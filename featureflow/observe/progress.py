@@ -194,7 +194,9 @@ class BarProgress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn(
-                "{task.fields[detail]}", style="dim", table_column=Column(no_wrap=True, overflow="ellipsis")
+                "{task.fields[detail]}",
+                style="dim",
+                table_column=Column(no_wrap=True, max_width=None if wide else 24),
             ),
             console=self._console,
             refresh_per_second=5,

@@ -1,0 +1,7 @@
+"""``python -m featureflow.cli``."""
+
+from __future__ import annotations
+
+from featureflow.cli.app import main
+
+main()
