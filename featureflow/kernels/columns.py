@@ -37,11 +37,14 @@ class Dense:
     lo: NDArray[np.int64]
     hi: NDArray[np.int64]
     size: int
+    _counts: NDArray[np.int64] | None = None
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Rows that count in each window."""
-        return self.hi - self.lo
+        if self._counts is None:
+            self._counts = self.hi - self.lo
+        return self._counts
 
 
 def dense(events: EventColumn, windows: Windows) -> Dense:
@@ -55,14 +58,16 @@ def dense(events: EventColumn, windows: Windows) -> Dense:
             np.cumsum(events.valid, out=rank[1:])
             cache["rows"], cache["rank"] = np.flatnonzero(events.valid), rank
     rows, rank = cache["rows"], cache["rank"]
-    if rows is None:
-        return Dense(None, windows.lo, windows.hi, events.valid.size)
-    held = cache.get("bounds")
+    held: tuple[Windows, Dense] | None = cache.get("dense")
     # keyed by the object itself, which the cache keeps alive: an id alone could be reused
     if held is None or held[0] is not windows:
-        held = (windows, rank[windows.lo], rank[windows.hi])
-        cache["bounds"] = held
-    return Dense(rows, held[1], held[2], rows.size)
+        if rows is None:
+            found = Dense(None, windows.lo, windows.hi, events.valid.size)
+        else:
+            found = Dense(rows, rank[windows.lo], rank[windows.hi], rows.size)
+        held = (windows, found)
+        cache["dense"] = held
+    return held[1]
 
 
 def dense_values(events: EventColumn, selected: Dense) -> NDArray[Any]:
@@ -143,6 +148,13 @@ def fixed_width(values: NDArray[Any], present: NDArray[np.bool_], kind: pa.DataT
     )
 
 
+def counts_array(counts: NDArray[np.int64]) -> pa.Array:
+    """Wrap counts, none of them null (``pa.array`` of a NumPy array imports pandas)."""
+    return pa.Array.from_buffers(
+        pa.int64(), counts.size, [None, pa.py_buffer(np.ascontiguousarray(counts, np.int64))]
+    )
+
+
 def from_physical(
     values: NDArray[Any], present: NDArray[np.bool_], kind: pa.DataType, categories: pa.Array | None
 ) -> pa.Array:
@@ -208,6 +220,6 @@ def maps(
         values[positions], np.ones(positions.size, np.bool_), kind.key_type, events.categories
     )
     fields = [pa.field("key", kind.key_type, nullable=False), pa.field("value", pa.int64())]
-    entries = pa.StructArray.from_arrays([keys, pa.array(counts)], fields=fields)
+    entries = pa.StructArray.from_arrays([keys, counts_array(counts)], fields=fields)
     buffers, missing = _nesting(offsets)
     return pa.Array.from_buffers(kind, offsets.size - 1, buffers, missing, children=[entries])

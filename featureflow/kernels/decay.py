@@ -79,7 +79,7 @@ def _unroll(plus: Limbs, minus: Limbs, top: int, out: Limbs) -> tuple[float, int
         for k in range(width):
             out[k] = ~out[k] + carry
             carry = np.uint64(carry != _0 and out[k] == _0)
-    x, up = leading(out, width)
+    x, up = leading(out, 0, width)
     return (-x if borrow != _0 else x), up
 
 

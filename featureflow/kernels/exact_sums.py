@@ -30,7 +30,6 @@ from featureflow.kernels.limbs import (
     magnitude,
     powers,
     scale,
-    subtract_product,
 )
 
 _0 = np.uint64(0)
@@ -225,35 +224,29 @@ def _wide_sums(
     divide: bool,
     out: NDArray[np.float64],
 ) -> None:
-    acc = np.zeros(width + SPARE, np.uint64)
-    absolute = np.zeros(width + SPARE, np.uint64)
-    power = np.zeros(1, np.uint64)
-    left = 0
-    right = 0
+    # the sum, its magnitude, one value
+    acc, absolute, power = 0, width + SPARE, 2 * (width + SPARE)
+    m = np.zeros(3 * (width + SPARE), np.uint64)
+    left = right = 0
     for i in range(lo.size):
         if lo[i] >= right:
-            acc[:] = _0
+            m[:] = _0
             left = right = lo[i]
-        for j in range(right, hi[i]):
-            powers(mantissa[j], 1, power)
-            if mantissa[j] < 0:
-                subtract_product(acc, width, power, 1, shift[j])
-            else:
-                add_product(acc, width, power, 1, shift[j])
-        right = max(right, hi[i])
-        for j in range(left, lo[i]):
-            powers(mantissa[j], 1, power)
-            if mantissa[j] < 0:
-                add_product(acc, width, power, 1, shift[j])
-            else:
-                subtract_product(acc, width, power, 1, shift[j])
+        for k in range(hi[i] - right + lo[i] - left):
+            j = right + k
+            enter = j < hi[i]
+            if not enter:
+                j = left + j - hi[i]
+            powers(m, power, mantissa[j], 1)
+            add_product(m, acc, width, power, 1, shift[j], enter == (mantissa[j] < 0))
         left = lo[i]
+        right = hi[i]
         count = hi[i] - lo[i]
         if count <= 0:
             out[i] = 0.0
             continue
-        negative = magnitude(acc, width, absolute)
-        x, up = leading(absolute, width)
+        negative = magnitude(m, acc, width, absolute)
+        x, up = leading(m, absolute, width)
         if divide:
             x /= count
         x = scale(x, exponent + up)

@@ -1,7 +1,10 @@
 """Integers of any fixed width as arrays of 64-bit limbs, least significant first.
 
 Accumulators are two's complement modulo 2**(64 * width): adding a value and taking it away again leaves exactly what
-was there before, which floating point never promises. All functions write in place; callers own the scratch arrays.
+was there before, which floating point never promises.
+
+All numbers of a kernel live in one array ``m``, its memory, and are named by where they start in it. Numba counts
+references to every view of an array, and removing those counts from loops takes it longer than all other compiling.
 """
 
 from __future__ import annotations
@@ -28,175 +31,146 @@ def limbs_for(bits: int) -> int:
 
 
 @kernel
-def add_product(acc: Limbs, width: int, product: Limbs, size: int, shift: int) -> None:
-    """``acc += product << shift``, for a product of ``size`` limbs."""
-    i = shift >> 6
+def add_product(m: Limbs, acc: int, width: int, product: int, size: int, shift: int, negative: bool) -> None:
+    """``acc += product << shift`` (``-=`` if ``negative``), for a product of ``size`` limbs.
+
+    ``a - b`` is ``~(~a + b)``: one loop serves both, which halves what has to be compiled.
+    """
+    flip = ~_0 if negative else _0
+    at = acc + (shift >> 6)
     r = np.uint64(shift & 63)
     carry = _0
     below = _0
     for j in range(size + 1):
-        limb = product[j] if j < size else _0
+        limb = m[product + j] if j < size else _0
         piece = limb << r
         if r != _0:
             piece |= below >> (_64 - r)
         below = limb
-        before = acc[i + j]
-        total = before + piece
+        total = (m[at + j] ^ flip) + piece
         after = total + carry
-        carry = np.uint64(total < before) | np.uint64(after < total)
-        acc[i + j] = after
-    k = i + size + 1
-    while carry != _0 and k < width:
-        acc[k] += _1
-        carry = np.uint64(acc[k] == _0)
+        carry = np.uint64(total < piece) | np.uint64(after < total)
+        m[at + j] = after ^ flip
+    k = at + size + 1
+    while carry != _0 and k < acc + width:
+        after = (m[k] ^ flip) + _1
+        m[k] = after ^ flip
+        carry = np.uint64(after == _0)
         k += 1
 
 
 @kernel
-def subtract_product(acc: Limbs, width: int, product: Limbs, size: int, shift: int) -> None:
-    """``acc -= product << shift``."""
-    i = shift >> 6
-    r = np.uint64(shift & 63)
-    borrow = _0
-    below = _0
-    for j in range(size + 1):
-        limb = product[j] if j < size else _0
-        piece = limb << r
-        if r != _0:
-            piece |= below >> (_64 - r)
-        below = limb
-        before = acc[i + j]
-        total = before - piece
-        after = total - borrow
-        borrow = np.uint64(total > before) | np.uint64(after > total)
-        acc[i + j] = after
-    k = i + size + 1
-    while borrow != _0 and k < width:
-        borrow = np.uint64(acc[k] == _0)
-        acc[k] -= _1
-        k += 1
-
-
-@kernel
-def powers(mantissa: int, order: int, out: Limbs) -> None:
+def powers(m: Limbs, out: int, mantissa: int, order: int) -> None:
     """Write ``|mantissa| ** p`` for p = 1..order, each of p limbs, one behind the other (1, 2, 3, 4 limbs)."""
-    m = np.uint64(mantissa) if mantissa >= 0 else _0 - np.uint64(mantissa)
-    out[0] = m
-    at = 0
+    x = np.uint64(mantissa) if mantissa >= 0 else _0 - np.uint64(mantissa)
+    m[out] = x
+    at = out
     for p in range(2, order + 1):
         to = at + p - 1
         carry = _0
         for j in range(p - 1):
-            low = out[at + j] * m
+            low = m[at + j] * x
             total = low + carry
-            carry = multiply_high(out[at + j], m) + np.uint64(total < low)
-            out[to + j] = total
-        out[to + p - 1] = carry
+            carry = multiply_high(m[at + j], x) + np.uint64(total < low)
+            m[to + j] = total
+        m[to + p - 1] = carry
         at = to
 
 
 @kernel
 def move_powers(
-    sums: NDArray[np.uint64],
+    m: Limbs,
+    sums: int,
+    stride: int,
     widths: NDArray[np.int64],
-    order: int,
+    power: int,
     mantissa: int,
     shift: int,
-    power: Limbs,
     enter: bool,
 ) -> None:
-    """Add a value's powers to the sums, or take them out."""
-    powers(mantissa, order, power)
-    at = 0
-    for p in range(1, order + 1):
-        negative = mantissa < 0 and p % 2 == 1
-        if enter != negative:
-            add_product(sums[p - 1], widths[p - 1], power[at:], p, p * shift)
-        else:
-            subtract_product(sums[p - 1], widths[p - 1], power[at:], p, p * shift)
+    """Add a value's powers to the sums, which lie ``stride`` limbs apart, or take them out; ``power`` is scratch."""
+    powers(m, power, mantissa, widths.size)
+    at = power
+    for p in range(1, widths.size + 1):
+        negative = enter == (mantissa < 0 and p % 2 == 1)
+        add_product(m, sums + (p - 1) * stride, widths[p - 1], at, p, p * shift, negative)
         at += p
 
 
 @kernel
-def magnitude(acc: Limbs, width: int, out: Limbs) -> bool:
+def magnitude(m: Limbs, acc: int, width: int, out: int) -> bool:
     """Write ``|acc|`` and return whether ``acc`` is negative."""
-    if (acc[width - 1] >> np.uint64(63)) == _0:
-        for j in range(width):
-            out[j] = acc[j]
-        return False
-    carry = _1
+    negative = (m[acc + width - 1] >> np.uint64(63)) != _0
+    flip = ~_0 if negative else _0
+    carry = _1 if negative else _0
     for j in range(width):
-        flipped = ~acc[j]
-        out[j] = flipped + carry
-        carry = np.uint64(carry == _1 and out[j] == _0)
-    return True
+        limb = (m[acc + j] ^ flip) + carry
+        carry = np.uint64(carry != _0 and limb == _0)
+        m[out + j] = limb
+    return bool(negative)
 
 
 @kernel
-def multiply(a: Limbs, a_size: int, b: Limbs, b_size: int, out: Limbs) -> None:
+def multiply(m: Limbs, a: int, a_size: int, b: int, b_size: int, out: int) -> None:
     """``out = a * b``, unsigned, of ``a_size + b_size`` limbs; ``out`` is neither of them."""
     for j in range(a_size + b_size):
-        out[j] = _0
+        m[out + j] = _0
     for i in range(a_size):
-        x = a[i]
+        x = m[a + i]
         if x == _0:
             continue
         carry = _0
         for j in range(b_size):
-            low = x * b[j]
-            high = multiply_high(x, b[j])
-            total = low + out[i + j]
+            low = x * m[b + j]
+            high = multiply_high(x, m[b + j])
+            total = low + m[out + i + j]
             high += np.uint64(total < low)
             final = total + carry
             carry = high + np.uint64(final < total)
-            out[i + j] = final
-        out[i + b_size] = carry
+            m[out + i + j] = final
+        m[out + i + b_size] = carry
 
 
 @kernel
-def multiply_small(a: Limbs, size: int, factor: int, out: Limbs) -> None:
+def multiply_small(m: Limbs, a: int, size: int, factor: int, out: int) -> None:
     """``out = a * factor`` for ``0 <= factor < 2**63``, of ``size + 1`` limbs; may be done in place."""
     x = np.uint64(factor)
     carry = _0
     for j in range(size):
-        low = x * a[j]
-        high = multiply_high(x, a[j])
+        limb = m[a + j]
+        low = x * limb
+        high = multiply_high(x, limb)
         total = low + carry
         carry = high + np.uint64(total < low)
-        out[j] = total
-    out[size] = carry
+        m[out + j] = total
+    m[out + size] = carry
 
 
 @kernel
-def add_signed(acc: Limbs, width: int, value: Limbs, size: int, negative: bool) -> None:
+def add_signed(m: Limbs, acc: int, width: int, value: int, size: int, negative: bool) -> None:
     """``acc += value`` or ``acc -= value``, for a magnitude of ``size <= width`` limbs."""
+    flip = ~_0 if negative else _0
     carry = _0
     for j in range(width):
-        piece = value[j] if j < size else _0
-        before = acc[j]
-        if negative:
-            total = before - piece
-            after = total - carry
-            carry = np.uint64(total > before) | np.uint64(after > total)
-        else:
-            total = before + piece
-            after = total + carry
-            carry = np.uint64(total < before) | np.uint64(after < total)
-        acc[j] = after
+        piece = m[value + j] if j < size else _0
+        total = (m[acc + j] ^ flip) + piece
+        after = total + carry
+        carry = np.uint64(total < piece) | np.uint64(after < total)
+        m[acc + j] = after ^ flip
 
 
 @kernel
-def leading(value: Limbs, width: int) -> tuple[float, int]:
+def leading(m: Limbs, value: int, width: int) -> tuple[float, int]:
     """Round an unsigned integer to ``x * 2**e``, half to even; ``x`` is 0.0 or in [2**63, 2**64]."""
     top = width - 1
-    while top >= 0 and value[top] == _0:
+    while top >= 0 and m[value + top] == _0:
         top -= 1
     if top < 0:
         return 0.0, 0
-    zeros = leading_zeros(value[top])
-    bits = value[top] << np.uint64(zeros)
+    zeros = leading_zeros(m[value + top])
+    bits = m[value + top] << np.uint64(zeros)
     if top > 0:
-        below = value[top - 1]
+        below = m[value + top - 1]
         if zeros > 0:
             bits |= below >> np.uint64(64 - zeros)
             below <<= np.uint64(zeros)
@@ -204,7 +178,7 @@ def leading(value: Limbs, width: int) -> tuple[float, int]:
         sticky = below != _0
         j = top - 2
         while not sticky and j >= 0:
-            sticky = value[j] != _0
+            sticky = m[value + j] != _0
             j -= 1
         if sticky:
             bits |= _1

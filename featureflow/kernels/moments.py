@@ -20,7 +20,6 @@ from featureflow.kernels.exact_sums import decoded, infinities, prefix_sums, win
 from featureflow.kernels.jit import kernel, leading_zeros, multiply_high
 from featureflow.kernels.limbs import (
     SPARE,
-    Limbs,
     add_signed,
     leading,
     magnitude,
@@ -167,22 +166,6 @@ def _variances(
 
 
 @kernel
-def _second(
-    sums: NDArray[np.uint64], widths: NDArray[np.int64], count: int, first: Limbs, square: Limbs, total: Limbs
-) -> int:
-    """Write ``n*S2 - S1**2`` to ``total``; returns its limbs."""
-    size = 2 * int(widths[0])
-    magnitude(sums[0], widths[0], first)
-    multiply(first, widths[0], first, widths[0], square)
-    multiply_small(sums[1], widths[1], count, total)
-    width = max(size, int(widths[1]) + 1)
-    for j in range(widths[1] + 1, width):
-        total[j] = _0
-    add_signed(total, width, square, size, True)
-    return width
-
-
-@kernel
 def _wide_variances(
     mantissa: NDArray[np.int64],
     shift: NDArray[np.int16],
@@ -194,32 +177,34 @@ def _wide_variances(
     root: bool,
     out: NDArray[np.float64],
 ) -> None:
+    # S1 and S2, then |S1|, its square, n * S2, the powers of one value: each in a stretch of its own
     room = 2 * widths.max() + 2 * SPARE
-    sums = np.zeros((2, room), np.uint64)
-    first = np.zeros(room, np.uint64)
-    square = np.zeros(room, np.uint64)
-    total = np.zeros(room, np.uint64)
-    power = np.zeros(3, np.uint64)
-    left = 0
-    right = 0
+    first, square, total, power = 2 * room, 3 * room, 4 * room, 5 * room
+    m = np.zeros(6 * room, np.uint64)
+    left = right = 0
     for i in range(lo.size):
         if lo[i] >= right:
-            sums[:] = _0
+            m[: 2 * room] = _0
             left = right = lo[i]
-        for j in range(right, hi[i]):
-            if mantissa[j] != 0:
-                move_powers(sums, widths, 2, mantissa[j], shift[j], power, True)
-        right = max(right, hi[i])
-        for j in range(left, lo[i]):
-            if mantissa[j] != 0:
-                move_powers(sums, widths, 2, mantissa[j], shift[j], power, False)
+        for k in range(hi[i] - right + lo[i] - left):
+            j = right + k
+            enter = j < hi[i]
+            if not enter:
+                j = left + j - hi[i]
+            move_powers(m, 0, room, widths, power, mantissa[j], shift[j], enter)
         left = lo[i]
+        right = hi[i]
         count = hi[i] - lo[i]
         if count <= sample:
             out[i] = 0.0
             continue
-        width = _second(sums, widths, count, first, square, total)
-        x, up = leading(total, width)
+        magnitude(m, 0, widths[0], first)
+        multiply(m, first, widths[0], first, widths[0], square)
+        multiply_small(m, room, widths[1], count, total)
+        width = max(2 * widths[0], widths[1] + 1)
+        m[total + widths[1] + 1 : total + width] = _0
+        add_signed(m, total, width, square, 2 * widths[0], True)
+        x, up = leading(m, total, width)
         x = x / (np.float64(count) * np.float64(count - sample))
         out[i] = _root_or_scaled(x, up + 2 * low, root)
 

@@ -36,66 +36,50 @@ from featureflow.kernels.limbs import (
 _0 = np.uint64(0)
 
 
+# Terms as (a, b, power of n, coefficient), where a and b name S1, S2, S3, S4, S1**2 and 1. A table instead of ten
+# calls: every call of a big-integer function is compiled again where it stands.
+_S1, _S2, _S3, _S4, _SQUARE, _ONE = range(6)
+_M2 = ((_S2, _ONE, 1, 1), (_S1, _S1, 0, -1))
+_M3 = ((_S3, _ONE, 2, 1), (_S1, _S2, 1, -3), (_SQUARE, _S1, 0, 2))
+_M4 = (
+    (_S4, _ONE, 3, 1),
+    (_S1, _S3, 2, -4),
+    (_SQUARE, _S2, 1, 12),
+    (_S2, _S2, 2, -3),
+    (_SQUARE, _SQUARE, 0, -6),
+)
+
+
 @kernel
-def _term(
-    acc: Limbs,
+def _polynomial(
+    m: Limbs,
+    terms: NDArray[np.int64],
+    first: int,
+    stop: int,
+    n: int,
+    x: int,
+    stride: int,
+    sizes: NDArray[np.int64],
+    negatives: NDArray[np.bool_],
+    acc: int,
     width: int,
-    a: Limbs,
-    a_size: int,
-    b: Limbs,
-    b_size: int,
-    factors: tuple[int, int, int],
-    negative: bool,
-    product: Limbs,
-) -> None:
-    """``acc += a * b * factors``, or minus it; what lies beyond the width is zero."""
-    multiply(a, a_size, b, b_size, product)
-    size = a_size + b_size
-    for factor in factors:
-        if factor != 1:
-            multiply_small(product, size, factor, product)
+) -> tuple[float, int]:
+    """Sum of some of the terms as a float and an exponent; the magnitudes start at ``x``, scratch at ``acc``."""
+    product = acc + stride
+    for j in range(width):
+        m[acc + j] = _0
+    for k in range(first, stop):
+        a, b = terms[k, 0], terms[k, 1]
+        multiply(m, x + a * stride, sizes[a], x + b * stride, sizes[b], product)
+        size = sizes[a] + sizes[b]
+        for j in range(terms[k, 2] + 1):
+            multiply_small(m, product, size, n if j > 0 else abs(terms[k, 3]), product)
             size += 1
-    add_signed(acc, width, product, min(size, width), negative)
-
-
-@kernel
-def _skew(
-    n: int, s: NDArray[np.uint64], signs: NDArray[np.bool_], widths: NDArray[np.int64], w: NDArray[np.uint64]
-) -> tuple[float, int]:
-    """``M3`` as a float and an exponent; ``w`` is scratch."""
-    w1, w2, w3 = widths[0], widths[1], widths[2]
-    width = 3 * w1 + 2
-    acc, square, product, one = w[0], w[1], w[2], w[3]
-    acc[:width] = _0
-    one[0] = np.uint64(1)
-    multiply(s[0], w1, s[0], w1, square)
-    _term(acc, width, s[2], w3, one, 1, (n, n, 1), signs[2], product)
-    _term(acc, width, s[0], w1, s[1], w2, (n, 3, 1), not signs[0], product)
-    _term(acc, width, square, 2 * w1, s[0], w1, (2, 1, 1), signs[0], product)
-    negative = magnitude(acc, width, product)
-    x, up = leading(product, width)
-    return (-x if negative else x), up
-
-
-@kernel
-def _excess(
-    n: int, s: NDArray[np.uint64], signs: NDArray[np.bool_], widths: NDArray[np.int64], w: NDArray[np.uint64]
-) -> tuple[float, int]:
-    """``M4 - 3 M2**2`` as a float and an exponent, all terms collected; ``w`` is scratch."""
-    w1, w2, w3, w4 = widths[0], widths[1], widths[2], widths[3]
-    width = 4 * w1 + 2
-    acc, square, product, one = w[0], w[1], w[2], w[3]
-    acc[:width] = _0
-    one[0] = np.uint64(1)
-    multiply(s[0], w1, s[0], w1, square)
-    _term(acc, width, s[3], w4, one, 1, (n, n, n), False, product)
-    _term(acc, width, s[0], w1, s[2], w3, (n, n, 4), signs[0] == signs[2], product)
-    _term(acc, width, square, 2 * w1, s[1], w2, (n, 12, 1), False, product)
-    _term(acc, width, s[1], w2, s[1], w2, (n, n, 3), True, product)
-    _term(acc, width, square, 2 * w1, square, 2 * w1, (6, 1, 1), True, product)
-    negative = magnitude(acc, width, product)
-    x, up = leading(product, width)
-    return (-x if negative else x), up
+        below_zero = (negatives[a] != negatives[b]) != (terms[k, 3] < 0)
+        add_signed(m, acc, width, product, min(size, width), below_zero)
+    below_zero = magnitude(m, acc, width, product)
+    value, up = leading(m, product, width)
+    return (-value if below_zero else value), up
 
 
 @kernel
@@ -105,52 +89,56 @@ def _shapes(
     lo: NDArray[np.int64],
     hi: NDArray[np.int64],
     widths: NDArray[np.int64],
-    order: int,
+    terms: NDArray[np.int64],
     out: NDArray[np.float64],
     defined: NDArray[np.bool_],
 ) -> None:
-    room = 6 * widths[0] + 2 * widths.max() + 2 * SPARE
-    sums = np.zeros((4, room), np.uint64)
-    s = np.zeros((4, room), np.uint64)
-    w = np.zeros((4, room), np.uint64)
-    signs = np.zeros(4, np.bool_)
-    power = np.zeros(10, np.uint64)
+    order = widths.size
+    width = order * widths[0] + 2
+    room = 2 * width + 2 * widths.max() + 2 * SPARE
+    # four sums, the six factors of the terms, two stretches of scratch, the powers of one value
+    x, acc, power = 4 * room, 10 * room, 12 * room
+    m = np.zeros(13 * room, np.uint64)
+    sizes = np.ones(6, np.int64)
+    sizes[:order] = widths
+    sizes[_SQUARE] = 2 * widths[0]
+    m[x + _ONE * room] = np.uint64(1)
+    negatives = np.zeros(6, np.bool_)
+    values = np.zeros(2, np.float64)
+    ups = np.zeros(2, np.int64)
     left = right = 0
     for i in range(lo.size):
         if lo[i] >= right:
-            sums[:] = _0
+            m[: 4 * room] = _0
             left = right = lo[i]
-        for j in range(right, hi[i]):
-            move_powers(sums, widths, order, mantissa[j], shift[j], power, True)
-        right = max(right, hi[i])
-        for j in range(left, lo[i]):
-            move_powers(sums, widths, order, mantissa[j], shift[j], power, False)
+        for k in range(hi[i] - right + lo[i] - left):
+            j = right + k
+            enter = j < hi[i]
+            if not enter:
+                j = left + j - hi[i]
+            move_powers(m, 0, room, widths, power, mantissa[j], shift[j], enter)
         left = lo[i]
+        right = hi[i]
         n = hi[i] - lo[i]
-        out[i] = 0.0
-        defined[i] = False
-        if n < 2:
-            continue
         for p in range(order):
-            signs[p] = magnitude(sums[p], widths[p], s[p])
-        width = 2 * widths[0] + 2
-        w[0, :width] = _0
-        w[1, 0] = np.uint64(1)
-        _term(w[0], width, s[1], widths[1], w[1], 1, (n, 1, 1), False, w[2])
-        _term(w[0], width, s[0], widths[0], s[0], widths[0], (1, 1, 1), True, w[2])
-        spread, spread_up = leading(w[0], width)
-        if spread == 0.0:
+            negatives[p] = magnitude(m, p * room, widths[p], x + p * room)
+        multiply(m, x, widths[0], x, widths[0], x + _SQUARE * room)
+        for part in range(2):  # the second moment, then the third or fourth
+            first, stop = (0, 2) if part == 0 else (2, terms.shape[0])
+            value, up = _polynomial(m, terms, first, stop, n, x, room, sizes, negatives, acc, width)
+            values[part] = value
+            ups[part] = up
+        out[i] = 0.0
+        defined[i] = values[0] > 0.0
+        if not defined[i]:
             continue
-        defined[i] = True
         if order == 3:
-            x, up = _skew(n, s, signs, widths, w)
-            if spread_up & 1 != 0:
-                spread *= 2.0
-                spread_up -= 1
-            out[i] = scale(x / (spread * math.sqrt(spread)), up - 3 * (spread_up >> 1))
+            if ups[0] & 1 != 0:
+                values[0] *= 2.0
+                ups[0] -= 1
+            out[i] = scale(values[1] / (values[0] * math.sqrt(values[0])), ups[1] - 3 * (ups[0] >> 1))
         else:
-            x, up = _excess(n, s, signs, widths, w)
-            out[i] = scale(x / (spread * spread), up - 2 * spread_up)
+            out[i] = scale(values[1] / (values[0] * values[0]), ups[1] - 2 * ups[0])
 
 
 def window_shapes(
@@ -171,7 +159,8 @@ def window_shapes(
     column = decoded(events, selected)
     out, defined = np.empty(selected.lo.size, np.float64), np.empty(selected.lo.size, np.bool_)
     widths = power_widths(column.bits, selected.size, order)
-    _shapes(column.mantissa, column.shift, selected.lo, selected.hi, widths, order, out, defined)
+    terms = np.array(_M2 + (_M3 if order == 3 else _M4), np.int64)
+    _shapes(column.mantissa, column.shift, selected.lo, selected.hi, widths, terms, out, defined)
     found = infinities(column, selected)
     if found is not None:
         spoiled = (found[0] | found[1]) & (selected.counts >= 2)

@@ -25,7 +25,6 @@ from featureflow.kernels.limbs import (
     multiply,
     multiply_small,
     scale,
-    subtract_product,
 )
 
 _0 = np.uint64(0)
@@ -34,57 +33,48 @@ _MICROSECONDS_A_DAY = 86_400_000_000.0
 
 @kernel
 def _move(
-    sums: NDArray[np.uint64],
+    m: Limbs,
+    stride: int,
     widths: NDArray[np.int64],
+    product: int,
     mantissa: int,
     shift: int,
     u: np.uint64,
-    product: Limbs,
     enter: bool,
 ) -> None:
     """Add one event to the sums of x, u, u*x and u*u, or take it out."""
-    m = np.uint64(mantissa) if mantissa >= 0 else _0 - np.uint64(mantissa)
-    plus = enter == (mantissa >= 0)
-    product[0] = m
-    if plus:
-        add_product(sums[0], widths[0], product, 1, shift)
-    else:
-        subtract_product(sums[0], widths[0], product, 1, shift)
-    product[0] = m * u
-    product[1] = multiply_high(m, u)
-    if plus:
-        add_product(sums[2], widths[2], product, 2, shift)
-    else:
-        subtract_product(sums[2], widths[2], product, 2, shift)
-    product[0] = u
-    if enter:
-        add_product(sums[1], widths[1], product, 1, 0)
-    else:
-        subtract_product(sums[1], widths[1], product, 1, 0)
-    product[0] = u * u
-    product[1] = multiply_high(u, u)
-    if enter:
-        add_product(sums[3], widths[3], product, 2, 0)
-    else:
-        subtract_product(sums[3], widths[3], product, 2, 0)
+    size = np.uint64(mantissa) if mantissa >= 0 else _0 - np.uint64(mantissa)
+    for which in range(4):
+        # the first factor is x or u, the second 1 or u
+        factor = size if which % 2 == 0 else u
+        m[product] = factor
+        m[product + 1] = _0
+        if which >= 2:
+            m[product] = factor * u
+            m[product + 1] = multiply_high(factor, u)
+        below_zero = which % 2 == 0 and mantissa < 0
+        up = shift if which % 2 == 0 else 0
+        add_product(m, which * stride, widths[which], product, 2, up, enter == below_zero)
 
 
 @kernel
 def _difference(
-    n: int, a: Limbs, wa: int, b: Limbs, wb: int, c: Limbs, wc: int, width: int, w: NDArray[np.uint64]
+    m: Limbs, stride: int, widths: NDArray[np.int64], n: int, a: int, b: int, c: int, scratch: int
 ) -> tuple[float, int]:
-    """``n a - b c`` for signed accumulators, as a float and an exponent; ``w`` is scratch."""
-    acc, x, y, product = w[0], w[1], w[2], w[3]
-    acc[:width] = _0
-    negative = magnitude(a, wa, x)
-    multiply_small(x, wa, n, product)
-    add_signed(acc, width, product, min(wa + 1, width), negative)
-    negative = magnitude(b, wb, x) != magnitude(c, wc, y)
-    multiply(x, wb, y, wc, product)
-    add_signed(acc, width, product, min(wb + wc, width), not negative)
-    below = magnitude(acc, width, x)
-    value, up = leading(x, width)
-    return (-value if below else value), up
+    """``n a - b c`` for three of the sums, as a float and an exponent."""
+    acc, x, y, product = scratch, scratch + stride, scratch + 2 * stride, scratch + 3 * stride
+    width = widths[a] + 2
+    for j in range(width):
+        m[acc + j] = _0
+    negative = magnitude(m, a * stride, widths[a], x)
+    multiply_small(m, x, widths[a], n, product)
+    add_signed(m, acc, width, product, widths[a] + 1, negative)
+    negative = magnitude(m, b * stride, widths[b], x) != magnitude(m, c * stride, widths[c], y)
+    multiply(m, x, widths[b], y, widths[c], product)
+    add_signed(m, acc, width, product, min(widths[b] + widths[c], width), not negative)
+    below_zero = magnitude(m, acc, width, x)
+    value, up = leading(m, x, width)
+    return (-value if below_zero else value), up
 
 
 @kernel
@@ -101,30 +91,35 @@ def _slopes(
     defined: NDArray[np.bool_],
 ) -> None:
     room = 3 * widths.max() + 2 * SPARE
-    sums = np.zeros((4, room), np.uint64)
-    w = np.zeros((4, room), np.uint64)
-    product = np.zeros(3, np.uint64)
+    # four sums, four stretches of scratch, one product
+    m = np.zeros(9 * room, np.uint64)
+    values = np.zeros(2, np.float64)
+    ups = np.zeros(2, np.int64)
     left = right = 0
     for i in range(lo.size):
         if lo[i] >= right:
-            sums[:] = _0
+            m[: 4 * room] = _0
             left = right = lo[i]
-        for j in range(right, hi[i]):
-            _move(sums, widths, mantissa[j], shift[j], np.uint64(times[j] - origin), product, True)
-        right = max(right, hi[i])
-        for j in range(left, lo[i]):
-            _move(sums, widths, mantissa[j], shift[j], np.uint64(times[j] - origin), product, False)
+        for k in range(hi[i] - right + lo[i] - left):
+            j = right + k
+            enter = j < hi[i]
+            if not enter:
+                j = left + j - hi[i]
+            u = np.uint64(times[j] - origin)
+            _move(m, room, widths, 8 * room, mantissa[j], shift[j], u, enter)
         left = lo[i]
+        right = hi[i]
         n = hi[i] - lo[i]
         out[i] = 0.0
         # events of one time say nothing about a trend: times ascend, so the ends tell
         defined[i] = n >= 2 and times[hi[i] - 1] > times[lo[i]]
         if not defined[i]:
             continue
-        wx, wu, wux, wuu = widths
-        above, above_up = _difference(n, sums[2], wux, sums[1], wu, sums[0], wx, wux + 2, w)
-        below, below_up = _difference(n, sums[3], wuu, sums[1], wu, sums[1], wu, wuu + 2, w)
-        out[i] = scale(above / below * _MICROSECONDS_A_DAY, above_up - below_up + low)
+        for part in range(2):  # n Sux - Su Sx, then n Suu - Su Su
+            value, up = _difference(m, room, widths, n, 2 + part, 1, part, 4 * room)
+            values[part] = value
+            ups[part] = up
+        out[i] = scale(values[0] / values[1] * _MICROSECONDS_A_DAY, ups[0] - ups[1] + low)
 
 
 def window_slopes(events: EventColumn, selected: Dense) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -119,7 +119,9 @@ def cases(draw: st.DrawFn, kind: str) -> Case:
         times += group
         values += draw(st.lists(cell, min_size=len(group), max_size=len(group)))
         others += draw(
-            st.lists(st.none() | st.sampled_from([1.5, -0.0, 0.0, 2.0]), min_size=len(group), max_size=len(group))
+            st.lists(
+                st.none() | st.sampled_from([1.5, -0.0, 0.0, 2.0]), min_size=len(group), max_size=len(group)
+            )
         )
         asked = draw(st.lists(st.integers(-2, 16), max_size=6))
         moments_asked = sorted([*group, *(start + step * q for q in asked)])
