@@ -183,12 +183,12 @@ def _files_after(
     new = {file.path: file for file in adds if file.path not in kept}
     for file in [*kept.values(), *new.values()]:
         found, slice_, _, _ = layout.parse_path(file.path)
-        layout.check_slice(partition, slice_)
         if found != column or file.schema_hash != schema_hash:
             raise TableError(
                 f"{table_url}: {file.path} has other columns or another partition than the new version. "
                 "A changed definition replaces every file."
             )
+        layout.check_slice(partition, slice_)
     after = sorted([*kept.values(), *new.values()], key=lambda file: file.path)
     units: dict[tuple[str | None, int], str] = {}
     for file in after:
