@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from featureflow.contracts.aggregation import EventColumn, Windows
 from featureflow.core.errors import ComputeError
 from featureflow.core.expressions import compile_condition
+from featureflow.execute.arrays import booleans
 from featureflow.execute.keycodes import sorted_distinct
 from featureflow.execute.sorted_rows import SortedRows, column
 from featureflow.kernels.bounds import window_bounds
@@ -57,6 +58,16 @@ class Evaluator:
             self._windows[window] = Windows(lo, hi, queries.times, window.length_us)
         return self._windows[window]
 
+    def features(self, features: tuple[Feature, ...]) -> dict[str, pa.Array]:
+        """Evaluate features; the result keeps their order, the work goes window by window to share it."""
+        found = {
+            feature.name: self.feature(feature)
+            for window in dict.fromkeys(feature.window for feature in features)
+            for feature in features
+            if feature.window == window
+        }
+        return {feature.name: found[feature.name] for feature in features}
+
     def feature(self, feature: Feature) -> pa.Array:
         """Evaluate one feature for every query, in the queries' order."""
         windows = self.windows(feature.window)
@@ -77,7 +88,7 @@ class Evaluator:
         valid = self._event_column(feature.series, feature.other).valid
         before = np.concatenate(([0], np.cumsum(valid)))
         empty = before[windows.hi] == before[windows.lo]
-        return pc.if_else(pa.array(empty), pa.scalar(feature.fill_empty, values.type), values)
+        return pc.if_else(booleans(empty), pa.scalar(feature.fill_empty, values.type), values)
 
     def _event_column(self, series: Series, other: str | None) -> EventColumn:
         found = self._columns.get((series, other))

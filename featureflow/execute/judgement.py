@@ -102,7 +102,7 @@ def _from_files(site: Site, plan: TablePlan, files: list[StagedFile], checks: li
     from featureflow.library.checks.evaluate import merge
 
     frames = [_read(join(site.table_url(plan.table.name), staged.path)) for staged in files]
-    empty = pl.DataFrame(plan.table.schema.empty_table())
+    empty = pl.DataFrame(pa.Table.from_batches([], plan.table.schema))
     return {
         check.id: merge([check.partial(frame, plan.table.time) for frame in (frames or [empty])]).to_json() for check in checks
     }

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
+from featureflow.execute.arrays import positions
 from featureflow.execute.keycodes import encode_pair
 from featureflow.execute.sorted_rows import NO_TIME, column, microseconds, sort_rows
 from featureflow.kernels.asof import asof_match_valid, tied_matches
@@ -63,7 +64,7 @@ def look_up(lookup: Lookup, left_keys: list[pa.Array], left_times: NDArray[np.in
             found = _match(lookup, sides, known, values.is_valid().to_numpy(zero_copy_only=False))
         target = np.full(len(left_times), -1, np.int64)
         target[wanted] = found
-        results.append(values.take(pa.array(target, mask=target < 0)))
+        results.append(values.take(positions(target)))
     return results
 
 

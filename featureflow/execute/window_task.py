@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featureflow.core.storage import join, write_atomic
+from featureflow.execute.arrays import booleans, integers, positions
 from featureflow.execute.checking import BoundCheck
 from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import plain_arrow, read_bucket
+from featureflow.execute.exchange import plain_arrow, read_bucket, stable_order
 from featureflow.execute.grid import ticks_between
 from featureflow.execute.lookups import look_up
 from featureflow.execute.manifest import touching
@@ -123,9 +124,9 @@ def _in_range(table: pa.Table, time: str | None, first: int | None, last: int, w
     if time is None or table.num_rows == 0:
         return table
     stamps = column(table, time).cast(pa.int64())
-    mask = pc.less_equal(stamps, last)
+    mask = pc.less_equal(stamps, pa.scalar(last, pa.int64()))
     if first is not None:
-        mask = pc.and_(mask, pc.greater_equal(stamps, first))
+        mask = pc.and_(mask, pc.greater_equal(stamps, pa.scalar(first, pa.int64())))
     mask = mask.fill_null(with_null)
     return table if pc.all(mask).as_py() else table.filter(mask)
 
@@ -140,7 +141,7 @@ def _event_rows(run: Run, rows: SortedRows) -> pa.Table:
         apart_times = microseconds(column(rows.apart, name)) if name else np.zeros(rows.n_apart, np.int64)
     apart = np.flatnonzero(_within(run.units, apart_times))
     queries = Queries(np.searchsorted(chosen, rows.offsets).astype(np.int64), rows.times[chosen])
-    carried = rows.table.take(pa.array(np.concatenate((apart, chosen + rows.n_apart))))
+    carried = rows.table.take(positions(np.concatenate((apart, chosen + rows.n_apart))))
     times = np.concatenate((apart_times[apart], queries.times))
     return _finish(run, rows, queries, carried, times, len(apart))
 
@@ -149,7 +150,7 @@ def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
     """One output row per tick and key that has an event in a window of that tick."""
     table, grid = run.table, run.table.grid
     if grid is None or run.first_tick is None or run.last_tick is None:
-        return table.schema.empty_table()
+        return pa.Table.from_batches([], table.schema)
     first = max(run.first_tick, run.units[0].slice.start_us)
     ticks = ticks_between(grid, first, min(run.last_tick, run.units[-1].slice.end_us - 1))
     ticks = ticks[_within(run.units, ticks)]
@@ -163,18 +164,24 @@ def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
     chosen = np.flatnonzero(alive)
     queries = Queries(np.searchsorted(chosen, every.offsets).astype(np.int64), every.times[chosen])
     owners = np.repeat(rows.offsets[:-1], np.diff(queries.offsets)) + rows.n_apart
-    carried = rows.table.select(list(table.keys)).take(pa.array(owners))
+    carried = rows.table.select(list(table.keys)).take(positions(owners))
     if table.time is not None and table.time not in table.keys:
-        carried = carried.append_column(table.time, pa.array(queries.times).cast(pa.timestamp("us", "UTC")))
+        carried = carried.append_column(table.time, integers(queries.times, pa.timestamp("us", "UTC")))
     return _finish(run, rows, queries, carried, queries.times, 0)
 
 
-def _within(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which times are in one of the slices; units ascend."""
+def _unit_of(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each time among the units, which ascend; -1 for a time in none of them."""
     starts = np.array([NO_TIME if unit.slice == NULL_SLICE else unit.slice.start_us for unit in units], np.int64)
     ends = np.array([NO_TIME + 1 if unit.slice == NULL_SLICE else unit.slice.end_us for unit in units], np.int64)
     place = np.searchsorted(starts, times, side="right") - 1
-    return (place >= 0) & (times < ends[np.maximum(place, 0)])
+    place[times >= ends[np.maximum(place, 0)]] = -1
+    return place
+
+
+def _within(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which times are in one of the slices."""
+    return _unit_of(units, times) >= 0
 
 
 def _finish(
@@ -185,12 +192,9 @@ def _finish(
     names = [name for name in dict.fromkeys((*table.keys, table.time or "", *table.keep)) if name in carried.schema.names]
     arrays: list[pa.Array] = [column(carried, name) for name in names]
     evaluator = Evaluator(rows, queries)
-    for feature in table.features:
-        values = evaluator.feature(feature)
-        if n_apart:
-            values = pa.concat_arrays([pa.nulls(n_apart, values.type), values])
-        names.append(feature.name)
-        arrays.append(values)
+    for name, values in evaluator.features(table.features).items():
+        names.append(name)
+        arrays.append(pa.concat_arrays([pa.nulls(n_apart, values.type), values]) if n_apart else values)
     for lookup, side in zip(table.lookups, run.rights, strict=True):
         right = _load_right(run, lookup, side)
         found = look_up(lookup, [column(carried, key) for key in lookup.left_keys], times, right)
@@ -215,8 +219,8 @@ def _quarantine(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
         failing |= check.bad(frame).to_numpy()
     if not failing.any():
         return output, 0
-    write_quarantine(output.filter(pa.array(failing)), quarantine_url(run.table_url, unit, run.bucket))
-    return output.filter(pa.array(~failing)), int(failing.sum())
+    write_quarantine(output.filter(booleans(failing)), quarantine_url(run.table_url, unit, run.bucket))
+    return output.filter(booleans(~failing)), int(failing.sum())
 
 
 def quarantine_url(table_url: str, unit: Unit, bucket: int) -> str:
@@ -234,10 +238,12 @@ def write_quarantine(rows: pa.Table, url: str) -> None:
 def _write_slices(run: Run, output: pa.Table) -> Written:
     table = run.table
     times = microseconds(column(output, table.time)) if table.time else np.zeros(output.num_rows, np.int64)
+    place = _unit_of(run.units, times)
+    order = stable_order(place)  # within a slice the rows stay in the order of keys and times
+    bounds = np.searchsorted(place[order], np.arange(len(run.units) + 1))
     n_rows = n_quarantined = 0
-    for unit in run.units:
-        chosen = np.flatnonzero(_within((unit,), times))
-        rows = output.take(pa.array(chosen)) if len(chosen) < output.num_rows else output
+    for i, unit in enumerate(run.units):
+        rows = output.take(positions(order[bounds[i] : bounds[i + 1]])) if len(run.units) > 1 else output
         if run.checks:
             frame = pl.DataFrame(rows)
             found = {check.id: check.partial(frame, table.time).to_json() for check in run.checks}

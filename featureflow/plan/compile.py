@@ -59,7 +59,7 @@ def compile_project(
 
 def as_input(table: CompiledTable) -> Input:
     """Give a feature table's rows as another table's input."""
-    columns = dict(pl.DataFrame(table.schema.empty_table()).schema)
+    columns = {field.name: to_polars(field.type) for field in table.schema if not pa.types.is_map(field.type)}
     return Input("table", table.name, columns, table.time, keys=table.keys)
 
 

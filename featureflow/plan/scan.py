@@ -80,6 +80,12 @@ def source_spec(name: str, source: Source, folder: str) -> SourceSpec:
         sequence=source.sequence,
         timezone=source.timezone,
         columns=source.columns,
+        options={
+            name: getattr(source.options, name)
+            for name in sorted(source.options.model_fields_set - {"version"})
+        },
+        nulls_for_missing=source.missing_columns == "null",
+        ignore_extra=source.extra_columns == "ignore",
         where=source.where,
         derive=source.derive,
         fill=source.fill,

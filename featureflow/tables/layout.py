@@ -17,6 +17,7 @@ Names that begin with an underscore are invisible to Delta readers and to Delta'
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -111,6 +112,7 @@ def delta_path(path: str) -> str:
     return quote(path, safe="/=-_.~")
 
 
+@lru_cache(maxsize=256)
 def storable(schema: pa.Schema) -> pa.Schema:
     """The schema as it is stored (:func:`featureflow.core.types.storage_type`), without metadata.
 

@@ -193,7 +193,7 @@ class Table:
         needed = list(dict.fromkeys([*wanted, *order, *(condition.columns if condition else ())]))
         parts = list(_filtered(scan.tables(needed), condition))
         schema = pa.schema([self._field(name) for name in needed])
-        table = pa.concat_tables([part.cast(schema) for part in parts]) if parts else schema.empty_table()
+        table = pa.concat_tables([part.cast(schema) for part in parts]) if parts else pa.Table.from_batches([], schema)
         return _sorted(table, order).select(wanted)
 
     def scan(self, time: tuple[TimeBound, TimeBound] | None = None) -> pl.LazyFrame:
@@ -272,7 +272,7 @@ class Table:
                 parts.append(table.take(pa.array(chosen[done:stop] - begin)))
             done, begin = stop, int(end)
         schema = pa.schema([self._field(name) for name in wanted])
-        return pl.DataFrame(pa.concat_tables(parts) if parts else schema.empty_table())
+        return pl.DataFrame(pa.concat_tables(parts) if parts else pa.Table.from_batches([], schema))
 
     def diff(self, other: str | Table) -> Any:
         """What changed from ``other`` (a table, ``name@7`` or ``7``) to this version."""

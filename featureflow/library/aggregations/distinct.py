@@ -32,14 +32,12 @@ class CountDistinct(_DistinctCount):
 
     def compute(self, events: EventColumn, windows: Windows) -> pa.Array:
         """Sliding counts."""
-        import pyarrow as pa
-
-        from featureflow.kernels.columns import dense
+        from featureflow.kernels.columns import counts_array, dense
         from featureflow.kernels.counting import window_distinct
         from featureflow.kernels.ranks import value_codes
 
         selected = dense(events, windows)
-        return pa.array(window_distinct(*value_codes(events, selected), selected))
+        return counts_array(window_distinct(*value_codes(events, selected), selected))
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,10 @@ class ApproxCountDistinct(_DistinctCount):
 
     def compute(self, events: EventColumn, windows: Windows) -> pa.Array:
         """Sliding counts of (register, rank)."""
-        import pyarrow as pa
-
-        from featureflow.kernels.columns import dense
+        from featureflow.kernels.columns import counts_array, dense
         from featureflow.kernels.sketches import window_approximate_distinct
 
-        return pa.array(window_approximate_distinct(events, dense(events, windows)))
+        return counts_array(window_approximate_distinct(events, dense(events, windows)))
 
 
 @dataclass(frozen=True)

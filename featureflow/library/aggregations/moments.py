@@ -28,11 +28,9 @@ class Count(Entry):
 
     def compute(self, events: EventColumn, windows: Windows) -> pa.Array:
         """Subtract two positions a window."""
-        import pyarrow as pa
+        from featureflow.kernels.columns import counts_array, dense
 
-        from featureflow.kernels.columns import dense
-
-        return pa.array(dense(events, windows).counts)
+        return counts_array(dense(events, windows).counts)
 
 
 @dataclass(frozen=True)
