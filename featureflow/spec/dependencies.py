@@ -54,11 +54,7 @@ def find_cycles(project: Project) -> list[list[str]]:
     A circle ``[a, b]`` means that a reads b and b reads a.
     """
     left = {name: set(parents(project, name)) for name in project.features}
-    while True:  # take away tables that nothing in a circle needs, from both ends
-        needed = set().union(*left.values()) if left else set()
-        free = [name for name, reads in left.items() if not reads or name not in needed]
-        if not free:
-            break
+    while free := [name for name, reads in left.items() if not reads]:  # what can be built is in no circle
         for name in free:
             del left[name]
         for reads in left.values():
@@ -98,7 +94,7 @@ def _reach(edges: dict[str, tuple[str, ...]], start: str, steps: int | None) -> 
     found: set[str] = set()
     edge, done = {start}, 0
     while edge and (steps is None or done < steps):
-        edge = {following for name in edge for following in edges[name]} - found - {start}
+        edge = {following for name in edge for following in edges[name]} - found
         found |= edge
         done += 1
     return found

@@ -37,8 +37,6 @@ class Scope:
         seen: set[str] = set()
         while name in self.project.features and name not in seen:
             seen.add(name)
-            if not self.complete("features", name):
-                return False
             name = self.project.features[name].source
         return name in self.project.sources and self.complete("sources", name)
 

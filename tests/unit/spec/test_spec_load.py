@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from featureflow.core.errors import SpecError
-from featureflow.spec.environment import replace_variables
+from featureflow.spec.environment import construct, replace_variables
 from featureflow.spec.load import LoadedProject, load_project, load_text
+from featureflow.spec.merge import merge_files
+from featureflow.spec.yaml_text import parse
 
 SOURCES = "sources:\n  clicks: {path: clicks.parquet, time: ts}\n"
 
@@ -271,3 +273,19 @@ def test_python_needs_leave() -> None:
     )
     assert "allow_python" in errors(udf)[0]
     assert load_text("allow_python: true\n" + udf).project.features["f"].udf["z"].function == "m:f"
+
+
+def test_a_section_that_is_an_alias_does_not_grow_with_its_twin() -> None:
+    first, second = (
+        parse("datasets: &d {a: 1}\ntargets: *d\n", "a.yaml"),
+        parse("datasets: {b: 2}\n", "b.yaml"),
+    )
+    assert first.root is not None
+    assert second.root is not None
+    root, problems = merge_files([first.root, second.root])
+    assert problems == []
+    merged = construct(root, {}, lambda *_: None).expanded
+    assert {name: list(section) for name, section in merged.items()} == {
+        "datasets": ["a", "b"],
+        "targets": ["a"],
+    }
