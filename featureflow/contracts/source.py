@@ -29,6 +29,11 @@ class SourceSpec:
         IANA zone of times that are stored without one.
     columns
         Type name by column: cast on read. ``float64?`` also lets the column be missing in a file (null).
+    options
+        What is given of the format's own options, by name.
+    nulls_for_missing, ignore_extra
+        Whether any column may be missing in a file (null there), and whether columns that the first file lacks are
+        left out; otherwise both are errors.
     where
         SQL condition; rows where it is false or null are dropped.
     derive
@@ -47,6 +52,9 @@ class SourceSpec:
     sequence: str | None = None
     timezone: str = "UTC"
     columns: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    nulls_for_missing: bool = False
+    ignore_extra: bool = False
     where: str | None = None
     derive: Mapping[str, str] = field(default_factory=dict)
     fill: Mapping[str, Any] = field(default_factory=dict)
@@ -143,7 +151,7 @@ class TimeColumn:
 
 @runtime_checkable
 class Format(Protocol):
-    """A file format.
+    """A file format. One with options is a frozen dataclass that has them as fields.
 
     Text formats (``typed`` is False) store no types: their facts check every value against the ``declared`` type of
     its column, else the ``pinned`` one (type names by column), and where there is neither they infer from the whole

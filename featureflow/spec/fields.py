@@ -36,6 +36,8 @@ DURATION_PATTERN = r"^(\d+(us|ms|s|m|h|d|w))+$"
 COLUMN_TYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float32", "float64", "string", "binary", "date", "timestamp", "time", "duration"),
+    # numbers since 1970 in this unit, or times without a zone in the source's
+    *("timestamp[s]", "timestamp[ms]", "timestamp[us]", "timestamp[ns]"),
 )
 _SAME_TYPE = {
     "boolean": "bool",
@@ -57,7 +59,6 @@ _LIKELY_TYPE = {
     "text": "string",
     "varchar": "string",
     "bytes": "binary",
-    "timestamp[us]": "timestamp",
 }
 _DECIMAL = re.compile(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)")
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"

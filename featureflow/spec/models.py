@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from featureflow.core.durations import Duration
 from featureflow.spec.checks import Check, CheckEntry, OnFail, expand
@@ -66,6 +66,12 @@ Partition = Literal["day", "month", "year", "none"]
 Columns = Annotated[tuple[ColumnName, ...], AsTuple(single=True, least=1)]
 Tags = Annotated[tuple[Text, ...], AsTuple(single=True)]
 ZERO = Duration(0, "0s")
+#: the word null, which YAML reads as no value where it has no quotes
+NullWord = Annotated[
+    Literal["error", "null"],
+    BeforeValidator(lambda given: "null" if given is None else given),
+    WithJsonSchema({"enum": ["error", "null", None]}),
+]
 #: a few lines of ops, windows and values can ask for millions of columns
 LIMIT_COLUMNS = 10_000
 
@@ -133,7 +139,7 @@ class Source(SpecModel):
     columns: dict[ColumnName, ColumnType] = Field(
         default_factory=dict, description="Cast on read; a value that does not fit is an error."
     )
-    missing_columns: Literal["error", "null"] = Field(
+    missing_columns: NullWord = Field(
         default="error", description="A file without a column that others have: refuse it, or read null."
     )
     extra_columns: Literal["error", "ignore"] = Field(

@@ -10,7 +10,7 @@ floats               floats (float32 rounds; a finite value never becomes infini
 string               integers, floats, bool (true, false), date (2026-01-31), timestamp (ISO 8601), decimal
 date                 timestamp (midnight in the source's zone), string
 timestamp            date (midnights only), timestamp of another unit or zone
-integers             ``timestamp[s]``, ``[ms]``, ``[us]`` or ``[ns]``: time since 1970 in UTC
+integers             ``timestamp[s]``, ``[ms]``, ``[us]`` or ``[ns]``: time since 1970 in UTC (also as text)
 decimal              float64, decimal (where it fits), string
 null                 anything
 ===================  =====================================================================================
@@ -32,6 +32,7 @@ _ISO = (
     r"\s*(Z|z|[+-]\d{2}(?::?\d{2})?)?\s*$"
 )
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_EPOCH_UNITS = (*_MICROSECONDS, "ns")
 _INSTANT = pl.Datetime("us", "UTC")
 _BITS: dict[object, int] = {pl.Int8: 7, pl.UInt8: 8, pl.Int16: 15, pl.UInt16: 16, pl.Int32: 31, pl.UInt32: 32}
 _EXACT: dict[object, int] = {pl.Float64: 2**53, pl.Float32: 2**24}
@@ -199,10 +200,13 @@ def _to_date(series: pl.Series, timezone: str) -> pl.Series:
 
 
 def _to_instant(series: pl.Series, wanted: str, timezone: str) -> pl.Series:
+    unit = wanted[len("timestamp[") : -1]
     if series.dtype == pl.String:
-        return _parse_instants(series, timezone)
+        digits = series.str.contains(r"^-?\d+$").fill_null(True)
+        if unit not in _EPOCH_UNITS or not digits.all():
+            return _parse_instants(series, timezone)
+        return _from_epoch(_from_string(series, pl.Int64()), unit)  # a text file's numbers since 1970
     if series.dtype.is_integer():
-        unit = wanted[len("timestamp[") : -1]
         return _from_epoch(series, unit)
     if series.dtype == pl.Date:
         return _localize(series.cast(pl.Datetime("us")), series, timezone)

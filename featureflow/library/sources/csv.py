@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import polars as pl
@@ -32,9 +33,35 @@ _SHAPES = (
 )
 
 
+@dataclass(frozen=True)
 class Csv:
-    """Comma separated values with a header; ``.tsv`` has tabs. Compressed files are recognised by their suffix."""
+    """Comma separated values with a header; ``.tsv`` has tabs. Compressed files are recognised by their suffix.
 
+    Parameters
+    ----------
+    delimiter
+        Between two values; None: by the suffix.
+    quote
+        Around a value; None: quotes are characters like others.
+    header
+        Whether the first row holds the names; otherwise they are ``column_1``, ``column_2``, …
+    null_values
+        Texts that mean null where they are not quoted.
+    comment
+        Lines that begin with it are left out, also inside of quotes.
+    skip_rows
+        So many lines at the beginning are left out, before comments are.
+    encoding
+        ``utf8``, or ``utf8-lossy``: bytes that are none become U+FFFD.
+    """
+
+    delimiter: str | None = None
+    quote: str | None = '"'
+    header: bool = True
+    null_values: tuple[str, ...] = ("",)
+    comment: str | None = None
+    skip_rows: int = 0
+    encoding: str = "utf8"
     name: ClassVar[str] = "csv"
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
     typed: ClassVar[bool] = False
@@ -49,7 +76,7 @@ class Csv:
         timezone: str,
     ) -> FileFacts:
         """Parse the whole file once."""
-        table = _read_text(file, None)
+        table = self._read_text(file, None)
         frame = {name: pl.Series(name, table.column(name)) for name in table.column_names}
         return text_facts(file, frame, table.num_rows, time, declared, pinned, timezone)
 
@@ -63,40 +90,54 @@ class Csv:
     ) -> pa.Table:
         """Read as text; the caller casts."""
         del groups, stored  # one group, and text is all the types there are
-        return _read_text(file, columns)
+        return self._read_text(file, columns)
 
+    def _names(self, file: RawFile) -> list[str]:
+        quoting = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
+        with io.TextIOWrapper(self._open(file), encoding="utf-8-sig", newline="") as text:
+            rows = csv.reader(text, delimiter=self._delimiter(file), quotechar=self.quote, quoting=quoting)
+            names = next(rows, [])
+        if not names:
+            raise ValueError("the file has no header line" if self.header else "the file has no row")
+        if not self.header:
+            return [f"column_{place}" for place in range(1, len(names) + 1)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice or "" in names:
+            what = f"column names {twice} stand twice" if twice else "a column has no name"
+            raise SourceError(f"{file.path}: {what} in the header. Repair the file.")
+        return names
 
-def _header(file: RawFile) -> list[str]:
-    delimiter = _delimiter(file)
-    with io.TextIOWrapper(open_stream(file), encoding="utf-8-sig", newline="") as text:
-        names = next(csv.reader(text, delimiter=delimiter), [])
-    if not names:
-        raise ValueError("the file has no header line")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or "" in names:
-        what = f"column names {twice} stand twice" if twice else "a column has no name"
-        raise SourceError(f"{file.path}: {what} in the header. Repair the file.")
-    return names
+    def _delimiter(self, file: RawFile) -> str:
+        return self.delimiter or ("\t" if ".tsv" in file.path.rpartition("/")[2] else ",")
 
-
-def _delimiter(file: RawFile) -> str:
-    return "\t" if ".tsv" in file.path.rpartition("/")[2] else ","
-
-
-def _read_text(file: RawFile, columns: Sequence[str] | None) -> pa.Table:
-    with reading(file, "CSV"):
-        names = _header(file)
-        wanted = names if columns is None else [name for name in columns if name in names]
-        convert = pacsv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            include_columns=wanted,
-        )
-        parse = pacsv.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True)
+    def _open(self, file: RawFile) -> pa.NativeFile:
+        if self.comment is None and not self.skip_rows and self.encoding == "utf8":
+            return open_stream(file)
         with open_stream(file) as stream:
-            return pacsv.read_csv(stream, parse_options=parse, convert_options=convert)
+            data = stream.read()
+        text = data.decode("utf-8-sig", errors="strict" if self.encoding == "utf8" else "replace")
+        lines = text.split("\n")[self.skip_rows :]
+        if self.comment is not None:
+            lines = [line for line in lines if not line.startswith(self.comment)]
+        return pa.BufferReader("\n".join(lines).encode())
+
+    def _read_text(self, file: RawFile, columns: Sequence[str] | None) -> pa.Table:
+        with reading(file, "CSV"):
+            names = self._names(file)
+            wanted = names if columns is None else [name for name in columns if name in names]
+            convert = pacsv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                null_values=list(self.null_values),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                include_columns=wanted,
+            )
+            parse = pacsv.ParseOptions(
+                delimiter=self._delimiter(file), quote_char=self.quote or False, newlines_in_values=True
+            )
+            read = pacsv.ReadOptions(column_names=None if self.header else names)
+            with self._open(file) as stream:
+                return pacsv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
 
 
 def text_facts(

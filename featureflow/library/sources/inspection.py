@@ -40,6 +40,7 @@ def facts_key(spec: SourceSpec) -> str:
         "timezone": spec.timezone,
         "columns": dict(spec.columns),
         "format": spec.format,
+        "options": {name: str(value) for name, value in spec.options.items()},
         "derived": [spec.where, dict(spec.derive)] if spec.time in spec.derive else None,
     }
     return fingerprint(parts)
@@ -149,7 +150,7 @@ def _all_facts(
     cached: Mapping[tuple[str, int, str], FileFacts],
     pinned: SourceSchema | None,
 ) -> tuple[FileFacts, ...]:
-    kind = format_named(name)
+    kind = format_named(name, spec.options)
     declared = {column: text for column, (text, _) in declared_types(spec).items()}
     time = TimeColumn(spec.time, declared.get(spec.time), spec.timezone) if spec.time else None
     types = None if pinned is None else {c.name: c.stored for c in pinned.columns if c.name not in declared}

@@ -164,7 +164,9 @@ class SourceReader:
         if read and rows:
             stored = {name: self._columns[name].stored for name in read}
             chosen = None if len(groups) == len(facts.groups) else [group.index for group in groups]
-            table = format_named(self.format_name).read(file, columns=read, groups=chosen, stored=stored)
+            table = format_named(self.format_name, self.spec.options).read(
+                file, columns=read, groups=chosen, stored=stored
+            )
             if table.num_rows != rows or set(table.column_names) != set(read):
                 raise SourceError(
                     f"{file.path}: has changed since it was planned. Run again; don't replace files during a build."

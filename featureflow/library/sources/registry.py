@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from featureflow.contracts.source import Format
 from featureflow.core.errors import SourceError
@@ -41,8 +43,8 @@ def format_of(path: str) -> str | None:
     return None
 
 
-def format_named(name: str) -> Format:
-    """Look a format up by the name that a spec gives it; a Delta table's files are Parquet.
+def format_named(name: str, options: Mapping[str, Any] | None = None) -> Format:
+    """Look a format up by the name that a spec gives it, with its options; a Delta table's files are Parquet.
 
     Raises
     ------
@@ -53,4 +55,13 @@ def format_named(name: str) -> Format:
     found = FORMATS.get("parquet" if name == "delta" else name)
     if found is None:
         raise SourceError(f"format {name!r} is not known. Known: {', '.join(sorted([*FORMATS, 'delta']))}.")
+    if options:
+        known = (
+            {field.name for field in dataclasses.fields(found)} if dataclasses.is_dataclass(found) else set()
+        )
+        if unknown := sorted(set(options) - known):
+            raise SourceError(
+                f"format {name} has no option {unknown[0]!r}. Known: {', '.join(sorted(known)) or 'none'}."
+            )
+        found = dataclasses.replace(found, **options)  # type: ignore[type-var]
     return found

@@ -74,7 +74,7 @@ def check_schemas(
     reference = dict(log) if log is not None else dict(first.fields)
     for each in facts:
         for name, kind in each.fields:
-            if name in declared:
+            if name in declared or spec.nulls_for_missing:
                 reference.setdefault(name, kind)
     hive = _hive_columns(spec, facts, reference if log is None else {})
     hive = {name: log[name] for name in hive} if log is not None else hive
@@ -86,18 +86,18 @@ def check_schemas(
     for each in facts:
         if each.fields not in checked:
             checked[each.fields] = _differences(
-                dict(each.fields), reference, declared, log, first.file.path, set(hive)
+                dict(each.fields), reference, declared, log, first.file.path, set(hive), spec
             )
         for text in checked[each.fields]:
             findings.add(f"{each.file.path}: {text}")
-    columns = []
+    columns, may_lack = [], spec.nulls_for_missing
     for name, stored in {**reference, **hive}.items():
         wanted, optional = declared.get(name, (_read_as(stored), False))
         if name in hive and (why := refusal("string", wanted)):
             findings.add(f"columns.{name}: {why}.")
         if wanted == "date" and name in (spec.time, spec.created):
             wanted = "timestamp"
-        columns.append(Column(name, stored, wanted, optional or log is not None, name in hive))
+        columns.append(Column(name, stored, wanted, may_lack or optional or log is not None, name in hive))
     findings.raise_any(spec.name)
     return SourceSchema(tuple(columns))
 
@@ -114,16 +114,17 @@ def _differences(
     log: Mapping[str, str] | None,
     first: str,
     hive: set[str],
+    spec: SourceSpec,
 ) -> list[str]:
     found = []
     where = "in the table's log" if log is not None else f"in {first}"
     for name, expected in reference.items():
         given = fields.get(name)
         if given is None:
-            if log is None and not declared.get(name, ("", False))[1]:
+            if log is None and not spec.nulls_for_missing and not declared.get(name, ("", False))[1]:
                 found.append(
                     f"column {name!r} ({expected}) is missing. Add it to the file, or let it be null with "
-                    f"`columns: {{{name}: {declared.get(name, (expected, False))[0]}?}}`."
+                    "`missing_columns: null`."
                 )
         elif name in declared:
             if why := refusal(given, declared[name][0]):
@@ -136,10 +137,10 @@ def _differences(
                 f"`columns: {{{name}: {_wider(given, expected)}}}`."
             )
     for name, given in fields.items():
-        if name not in reference and name not in hive:
+        if name not in reference and name not in hive and not spec.ignore_extra:
             found.append(
-                f"column {name!r} ({given}) is extra: it is not {where}. Remove it, or declare it with "
-                f"`columns: {{{name}: {given}?}}` to read it as null where it is missing."
+                f"column {name!r} ({given}) is extra: it is not {where}. Remove it, leave it out with "
+                "`extra_columns: ignore`, or read it as null where it is missing with `missing_columns: null`."
             )
     return found
 
