@@ -21,6 +21,7 @@ NASTY = [*FLOATS, math.inf, -math.inf, 5e-324, -5e-324, 1e-300, 1e308, -1e308, 1
 POOLS: dict[str, list[Any]] = {
     "float": FLOATS,
     "nasty": NASTY,
+    "close": [1e15, 1e15 + 1, 1e15 + 2, 100000.1, 100000.2, 0.1],
     "int": [0, 1, -1, 2, 3, 7, 100000, 100001, 2**40, -(2**40)],
     "string": ["", "a", "b", "ab", "é", "z"],
     "bool": [True, False],
@@ -29,6 +30,7 @@ POOLS: dict[str, list[Any]] = {
 TYPES = {
     "float": pa.float64(),
     "nasty": pa.float64(),
+    "close": pa.float64(),
     "int": pa.int64(),
     "string": pa.string(),
     "bool": pa.bool_(),
@@ -42,6 +44,7 @@ CASES: list[tuple[Any, Sequence[str]]] = [
     *((op, ANY) for op in ("count", "min", "max", "first", "last", "count_distinct", "mode", "histogram")),
     *((op, ("nasty", "string")) for op in ("approx_count_distinct", "entropy")),
     *((op, (*NUMERIC, "bool")) for op in ("sum", "mean", "stddev_samp", "var_pop", "slope")),
+    *((op, ("close",)) for op in ("sum", "var_pop", "var_samp", "skew", "kurtosis", "slope")),
     *((op, NUMERIC) for op in ("stddev_pop", "var_samp", "skew", "kurtosis", "median")),
     *(({"quantile": {"q": q}}, ("nasty", "int")) for q in (0, 0.25, 0.95, 1)),
     *(({"approx_quantile": {"q": q}}, NUMERIC) for q in (0.1, 0.5, 1)),
