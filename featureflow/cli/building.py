@@ -47,12 +47,10 @@ def plan(
     and memory per task against the budget.
     """
     from featureflow.api import Project
-    from featureflow.observe.plans import describe_build, plan_text
+    from featureflow.observe.plans import plan_text
 
     check_range(start, end)
-    project = Project(spec, **where)
-    found = project.plan(select, exclude, start=start, end=end, full=full)
-    planned = describe_build(found, project.loaded.project.project)
+    planned = Project(spec, **where).plan(select, exclude, start=start, end=end, full=full).summary()
     if graph is not None:
         from featureflow.observe.graph import plan_svg
 

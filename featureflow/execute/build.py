@@ -31,7 +31,7 @@ from featureflow.execute.sizing import (
 from featureflow.execute.stages import Current, Piece, PieceIndex, TablePlan, clipped, plan_table
 from featureflow.execute.uniqueness import drop_duplicates
 from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
-from featureflow.observe.plans import describe_plan, plan_html
+from featureflow.observe.plans import describe_build, plan_html
 from featureflow.observe.progress import Progress
 from featureflow.plan.compile import as_input
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
@@ -73,7 +73,7 @@ class BuildPlan:
 
     def summary(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        return describe_plan(self.tables, project=self.project, store=self.site.store_url, notes=self.warnings)
+        return describe_build(self)
 
     def published_output(self, name: str) -> Readable:
         """The files of a table that this build does not touch."""

@@ -32,9 +32,11 @@ _MARKS = {
 _FACT_INDENT = 6 + 8 + 1
 
 
-def describe_build(plan: BuildPlan, project: str) -> dict[str, Any]:
-    """Describe a build plan of the named project: its tables, and the sources with their files."""
-    described = describe_plan(plan.tables, project=project, store=plan.site.store_url, notes=plan.warnings)
+def describe_build(plan: BuildPlan) -> dict[str, Any]:
+    """Describe a build plan: its tables, and the sources with their files."""
+    described = describe_plan(
+        plan.tables, project=plan.project, store=plan.site.store_url, notes=plan.warnings
+    )
     described["executor"] = plan.site.executor.description
     described["sources"] = {
         name: {

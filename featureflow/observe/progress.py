@@ -64,13 +64,13 @@ class _Stage:
             return True
         return False
 
-    def detail(self, now: float) -> str:
-        """Rows, bytes and rate so far, as far as they are known."""
+    def detail(self, now: float, *, with_bytes: bool = True) -> str:
+        """Rows, rate and bytes so far, as far as they are known."""
         parts = [f"{short_count(self.rows)} rows"] if self.rows else []
         spent = (self.ended or now) - self.begun
         if self.rows and spent > 0.2:
             parts.append(f"{short_count(self.rows / spent)} rows/s")
-        parts += [size(self.bytes)] if self.bytes else []
+        parts += [size(self.bytes)] if self.bytes and with_bytes else []
         return " · ".join(parts)
 
 
@@ -170,6 +170,7 @@ class BarProgress:
         from rich.console import Console  # 60 ms: only paid by those who see it
 
         self._console = console if console is not None else Console(stderr=True, highlight=False)
+        self._wide = self._console.width >= 100
         self._bars: Any = None
         self._ids: dict[str, Any] = {}
         self._stages: dict[str, _Stage] = {}
@@ -185,18 +186,17 @@ class BarProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
-        wide = self._console.width >= 100
         self._bars = Progress(
             TextColumn(
-                "  {task.description}", table_column=Column(no_wrap=True, max_width=38 if wide else 28)
+                "  {task.description}", table_column=Column(no_wrap=True, max_width=38 if self._wide else 28)
             ),
-            BarColumn(bar_width=24 if wide else 8, complete_style="cyan", finished_style="green"),
+            BarColumn(bar_width=24 if self._wide else 8, complete_style="cyan", finished_style="green"),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn(
                 "{task.fields[detail]}",
                 style="dim",
-                table_column=Column(no_wrap=True, max_width=None if wide else 24),
+                table_column=Column(no_wrap=True, max_width=None if self._wide else 24),
             ),
             console=self._console,
             refresh_per_second=5,
@@ -220,7 +220,7 @@ class BarProgress:
         now = time.monotonic()
         stage = self._stages[name]
         stage.add(tasks, rows, bytes, now)
-        self._bars.update(self._ids[name], advance=tasks, detail=stage.detail(now))
+        self._bars.update(self._ids[name], advance=tasks, detail=stage.detail(now, with_bytes=self._wide))
 
     def note(self, text: str) -> None:
         """See `Progress`."""
