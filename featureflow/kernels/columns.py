@@ -162,6 +162,10 @@ def from_physical(
     if categories is None:
         return fixed_width(values, present, kind)
     codes = fixed_width(values, present, pa.int32())
+    if pa.types.is_string_view(categories.type) or pa.types.is_binary_view(categories.type):
+        # Arrow can't gather views yet
+        plain = pa.large_string() if pa.types.is_string_view(categories.type) else pa.large_binary()
+        categories = categories.cast(plain)
     taken = categories.take(codes)
     return taken if taken.type == kind else taken.cast(kind)
 
