@@ -56,9 +56,9 @@ def format_named(name: str, options: Mapping[str, Any] | None = None) -> Format:
     if found is None:
         raise SourceError(f"format {name!r} is not known. Known: {', '.join(sorted([*FORMATS, 'delta']))}.")
     if options:
-        known = (
-            {field.name for field in dataclasses.fields(found)} if dataclasses.is_dataclass(found) else set()
-        )
+        known: set[str] = set()
+        if dataclasses.is_dataclass(found):
+            known = {field.name for field in dataclasses.fields(found)}
         if unknown := sorted(set(options) - known):
             raise SourceError(
                 f"format {name} has no option {unknown[0]!r}. Known: {', '.join(sorted(known)) or 'none'}."
