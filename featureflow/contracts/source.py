@@ -92,8 +92,14 @@ class FileFacts:
     groups: tuple[Group, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As dicts, lists, strings and numbers."""
-        return asdict(self)
+        """As dicts, lists, strings and numbers. `asdict` takes a second for ten thousand files."""
+        file = self.file
+        return {
+            "file": {"path": file.path, "size": file.size, "version": file.version, "hive": dict(file.hive)},
+            "fields": [list(field) for field in self.fields],
+            "rows": self.rows,
+            "groups": [{name: getattr(group, name) for name in Group.__slots__} for group in self.groups],
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FileFacts:

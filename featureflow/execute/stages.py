@@ -19,7 +19,7 @@ import numpy as np
 from featureflow.core.fingerprints import fingerprint
 from featureflow.execute.grid import last_tick, ticks_between
 from featureflow.plan.nodes import CompiledTable
-from featureflow.plan.slices import NULL_SLICE, Slice, slices_of_ranges
+from featureflow.plan.slices import NULL_SLICE, Slice, slice_at, slices_of_ranges
 
 #: Part of every fingerprint: raise it when the same definition and input give other rows than before.
 ENGINE = 1
@@ -90,7 +90,7 @@ class TablePlan:
         return [
             Piece(f"{self.table.name}:{mark}", None, None, 1, rows, rows * width)
             if part == NULL_SLICE
-            else Piece(f"{self.table.name}:{mark}", *clipped(part, self.reach), 0, rows, rows * width)
+            else Piece(f"{self.table.name}:{mark}", *clipped(part, self.reach), int(part.holds_timeless), rows, rows * width)
             for part, mark in self.slices.items()
         ]
 
@@ -174,9 +174,10 @@ def plan_table(
     same = current is not None and current.definition_hash == table.definition_hash
     buckets = current.n_buckets if current is not None and same else n_buckets
     known = current.slices if current is not None and same else {}
+    identity = _identity(table, buckets)
     slices: dict[Slice, str] = {}
     for part in _slices(table, source, first_tick, final_tick):
-        slices[part] = _mark(table, part, source, indexes, buckets, first_tick, final_tick)
+        slices[part] = _mark(table, part, identity, source, indexes, first_tick, final_tick)
     missing: list[Slice] = []
     kept = {} if only is None else _outside(known, table, only)
     for part, mark in slices.items():
@@ -230,6 +231,8 @@ def _slices(table: CompiledTable, source: PieceIndex, first_tick: int | None, fi
         if first_tick is None or final_tick is None or final_tick < first_tick:
             return []
         return slices_of_ranges([(first_tick, final_tick)], table.partition)
+    if table.partition == "none":
+        return [slice_at(0, "none")] if source.timed or source.without_time else []
     found = slices_of_ranges([(p.min_us, p.max_us) for p in source.timed if p.min_us is not None and p.max_us is not None], table.partition)
     return [NULL_SLICE, *found] if source.without_time else found
 
@@ -250,29 +253,36 @@ def _tick_range(table: CompiledTable, source: PieceIndex) -> tuple[int | None, i
     return (int(ticks[0]), int(ticks[-1])) if len(ticks) else (None, None)
 
 
-def _mark(
-    table: CompiledTable,
-    part: Slice,
-    source: PieceIndex,
-    rights: list[PieceIndex],
-    n_buckets: int,
-    first_tick: int | None,
-    final_tick: int | None,
-) -> str:
-    """Fingerprint of a slice: everything that can change one of its values."""
-    content: dict[str, Any] = {
+def _identity(table: CompiledTable, n_buckets: int) -> str:
+    """What all slices of a table have in common."""
+    content = {
         "engine": ENGINE,
         "definition": table.definition_hash,
         "schema": [[f.name, str(f.type)] for f in table.schema],
         "buckets": n_buckets,
-        "slice": part.label,
     }
+    return fingerprint(content)
+
+
+def _mark(
+    table: CompiledTable,
+    part: Slice,
+    identity: str,
+    source: PieceIndex,
+    rights: list[PieceIndex],
+    first_tick: int | None,
+    final_tick: int | None,
+) -> str:
+    """Fingerprint of a slice: everything that can change one of its values."""
+    content: dict[str, Any] = {"table": identity, "slice": part.label}
     if part == NULL_SLICE:
         content["events"] = sorted(p.id for p in source.without_time)
         return fingerprint(content)
     reach = table.lookback_us
     first = None if reach is None else part.start_us - reach
     content["events"] = source.names(first, part.end_us - 1)
+    if part.holds_timeless:
+        content["without time"] = sorted(p.id for p in source.without_time)
     content["rights"] = [
         index.names(None if lookup.reach_us is None else part.start_us - lookup.reach_us, part.end_us - 1)
         for lookup, index in zip(table.lookups, rights, strict=True)
