@@ -5,8 +5,10 @@ Hand-written SVG: one self-contained file that any browser shows, on light and d
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from featureflow.observe.terminal import clip
@@ -28,11 +30,22 @@ _COLOURS = {
 
 @dataclass(slots=True)
 class _Box:
+    """A box, or with no lines a lane: the place where a long edge passes a rank. ``row`` is the middle."""
+
     key: str
     rank: int
     kind: str
-    lines: tuple[str, str, str]
+    lines: tuple[str, str, str] = ("", "", "")
     row: float = 0.0
+
+    @property
+    def is_lane(self) -> bool:
+        return self.kind == "lane"
+
+    @property
+    def half(self) -> float:
+        """Half of the height, in rows."""
+        return 0.22 if self.is_lane else 0.5
 
     @property
     def x(self) -> float:
@@ -40,7 +53,23 @@ class _Box:
 
     @property
     def y(self) -> float:
+        """Top of a box."""
         return _TOP + self.row * (_HEIGHT + _GAP_Y)
+
+    @property
+    def middle(self) -> float:
+        return self.y + _HEIGHT / 2
+
+
+@dataclass(slots=True)
+class _Edge:
+    """A line through all these boxes, of which those between are lanes."""
+
+    keys: list[str]
+    dashed: bool
+
+    def steps(self) -> Iterator[tuple[str, str]]:
+        return pairwise(self.keys)
 
 
 def plan_svg(plan: dict[str, Any]) -> str:
@@ -50,9 +79,11 @@ def plan_svg(plan: dict[str, Any]) -> str:
     -------
     str
         An SVG document. Left to right: raw sources, their re-keying, window tasks of each table, its commit; a table
-        that reads another stands to the right of it. Look-ups are dashed, tables with nothing to do are grey.
+        that reads another stands to the right of it. Look-ups are dashed and drawn
+        without their own re-keying; tables with nothing to do are grey.
     """
     boxes, edges = _layout(plan)
+    _add_lanes(boxes, edges)
     _place(boxes, edges)
     width = 2 * _MARGIN + (max((b.rank for b in boxes.values()), default=0) + 1) * (_WIDTH + _GAP_X) - _GAP_X
     height = _TOP + (max((b.row for b in boxes.values()), default=0) + 1) * (_HEIGHT + _GAP_Y) - _GAP_Y + 52
@@ -71,8 +102,8 @@ def plan_svg(plan: dict[str, Any]) -> str:
         _text(_MARGIN, 32, plan["project"], size_px=18, weight=600),
         _text(_MARGIN, 52, _about(plan), size_px=12, colour="#6a6a6a"),
     ]
-    parts += [_edge(boxes[start], boxes[end], dashed, list(boxes.values())) for start, end, dashed in edges]
-    parts += [_draw(box) for box in boxes.values()]
+    parts += [_draw_edge(edge, boxes) for edge in edges]
+    parts += [_draw(box) for box in boxes.values() if not box.is_lane]
     parts += [_legend(height - 22), "</svg>"]
     return "\n".join(parts) + "\n"
 
@@ -82,9 +113,9 @@ def _about(plan: dict[str, Any]) -> str:
     return f"{todo} of {plural(len(plan['tables']), 'table')} to build into {clip(plan['store'], 70)}"
 
 
-def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[tuple[str, str, bool]]]:
+def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[_Edge]]:
     boxes: dict[str, _Box] = {}
-    edges: list[tuple[str, str, bool]] = []
+    edges: list[_Edge] = []
     tables = {entry["name"]: entry for entry in plan["tables"]}
     details = plan.get("sources", {})
     for name, entry in tables.items():
@@ -98,20 +129,21 @@ def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[tuple[str, str,
                 start = start if start in boxes else f"table:{item['name']}"
                 rank = max(rank, boxes[start].rank + 1)
             else:
-                start = _source_boxes(boxes, edges, item, details.get(item["name"], {}), rekey=not dashed)
-            edges.append((start, key, dashed))
+                rekey = bool(entry["compute"]) and not dashed
+                start = _source_boxes(boxes, edges, item, details.get(item["name"], {}), rekey=rekey)
+            edges.append(_Edge([start, key], dashed))
         boxes[key] = _Box(key, rank, entry["change"], (name, entry["change"], _work(entry)))
         if entry["publishes"]:
             version = (entry["version"] or 0) + 1
             after = (f"commit {name}", f"version {version}", _written(entry))
             boxes[f"commit:{name}"] = _Box(f"commit:{name}", rank + 1, "commit", after)
-            edges.append((key, f"commit:{name}", False))
+            edges.append(_Edge([key, f"commit:{name}"], dashed=False))
     return boxes, edges
 
 
 def _source_boxes(
     boxes: dict[str, _Box],
-    edges: list[tuple[str, str, bool]],
+    edges: list[_Edge],
     item: dict[str, str],
     detail: dict[str, Any],
     *,
@@ -127,9 +159,9 @@ def _source_boxes(
     if not rekey:
         return source
     if exchange not in boxes:
-        tasks = plural(detail["chunks"], "task") if "chunks" in detail else "one task a chunk"
+        tasks = f"up to {plural(detail['chunks'], 'task')}" if "chunks" in detail else "one task a chunk"
         boxes[exchange] = _Box(exchange, 1, "rekey", (f"re-key {name}", "rows to buckets by key", tasks))
-        edges.append((source, exchange, False))
+        edges.append(_Edge([source, exchange], dashed=False))
     return exchange
 
 
@@ -149,57 +181,61 @@ def _written(entry: dict[str, Any]) -> str:
     return ", ".join(part for part in (f"~{short_count(rows)} rows" if rows else "", kept) if part)
 
 
-def _place(boxes: dict[str, _Box], edges: list[tuple[str, str, bool]]) -> None:
+def _add_lanes(boxes: dict[str, _Box], edges: list[_Edge]) -> None:
+    """Keep a free lane for every edge that passes a rank; edges of one box share it."""
+    for edge in edges:
+        start, end = edge.keys
+        for rank in range(boxes[start].rank + 1, boxes[end].rank):
+            key = f"lane:{start}:{rank}"
+            boxes.setdefault(key, _Box(key, rank, "lane"))
+            edge.keys.insert(-1, key)
+
+
+def _place(boxes: dict[str, _Box], edges: list[_Edge]) -> None:
     """Give every box a row: near the middle of what it reads, never on another box of its rank."""
+    steps = dict.fromkeys(
+        step for edge in edges for step in edge.steps()
+    )  # in order: sums of floats depend on it
     ranks = sorted({box.rank for box in boxes.values()})
     for rank in ranks:
-        here = [box for box in boxes.values() if box.rank == rank]
         wanted: dict[str, float] = {}
-        for position, box in enumerate(here):
-            before = [
-                boxes[start].row for start, end, _ in edges if end == box.key and boxes[start].rank < rank
-            ]
+        for position, box in enumerate(box for box in boxes.values() if box.rank == rank):
+            before = [boxes[start].row for start, end in steps if end == box.key]
             wanted[box.key] = sum(before) / len(before) if before else float(position)
-        taken = -1.0
-        for box in sorted(here, key=lambda b: wanted[b.key]):
-            box.row = max(wanted[box.key], taken + 1)
-            taken = box.row
-    _recentre(boxes, edges, ranks)
-
-
-def _recentre(boxes: dict[str, _Box], edges: list[tuple[str, str, bool]], ranks: list[int]) -> None:
-    """Move boxes of earlier ranks next to what reads them, where there is room."""
+        floor = -0.5
+        for key in sorted(wanted, key=lambda k: (wanted[k], k)):
+            box = boxes[key]
+            box.row = max(wanted[key], floor + box.half)
+            floor = box.row + box.half
     for rank in reversed(ranks[:-1]):
-        here = sorted((box for box in boxes.values() if box.rank == rank), key=lambda b: b.row)
-        floor = 0.0
-        for i, box in enumerate(here):
-            after = [boxes[end].row for start, end, _ in edges if start == box.key]
-            ceiling = here[i + 1].row - 1 if i + 1 < len(here) else float("inf")
-            target = sum(after) / len(after) if after else box.row
-            box.row = max(floor, min(target, ceiling))
-            floor = box.row + 1
+        _recentre([box for box in boxes.values() if box.rank == rank], boxes, steps)
 
 
-def _edge(start: _Box, end: _Box, dashed: bool, boxes: list[_Box]) -> str:
-    """A line from box to box; over several ranks it runs level along a row that is free."""
-    x1, y1 = start.x + _WIDTH, start.y + _HEIGHT / 2
-    x2, y2 = end.x - 2, end.y + _HEIGHT / 2
-    between = [box for box in boxes if start.rank < box.rank < end.rank]
-    path = f"M{x1:g} {y1:g}"
-    if between and not any(abs(box.row - start.row) < 1 for box in between):
-        x1 = x2 - _GAP_X
-        path += f"H{x1:g}"
-    elif between and not any(abs(box.row - end.row) < 1 for box in between):
-        path += _curve(x1, y1, x1 + _GAP_X, y2)
-        x1, y1 = x1 + _GAP_X, y2
-    path += _curve(x1, y1, x2, y2)
-    dash = ' stroke-dasharray="5 4"' if dashed else ""
+def _recentre(here: list[_Box], boxes: dict[str, _Box], steps: Iterable[tuple[str, str]]) -> None:
+    """Move boxes of a rank next to what reads them, where there is room, in their order."""
+    here.sort(key=lambda box: box.row)
+    floor = -0.5
+    for box, following in zip_longest(here, here[1:]):
+        after = [boxes[end].row for start, end in steps if start == box.key]
+        ceiling = following.row - following.half - box.half if following else float("inf")
+        target = sum(after) / len(after) if after else box.row
+        box.row = max(floor + box.half, min(target, ceiling))
+        floor = box.row + box.half
+
+
+def _draw_edge(edge: _Edge, boxes: dict[str, _Box]) -> str:
+    """A curve in every gap, level through the lanes."""
+    first, *between, last = [boxes[key] for key in edge.keys]
+    x, y = first.x + _WIDTH, first.middle
+    path = f"M{x:g} {y:g}"
+    for box in [*between, last]:
+        end = box.x if box.is_lane else box.x - 2
+        bend = (end - x) / 2
+        path += f"C{x + bend:g} {y:g} {end - bend:g} {box.middle:g} {end:g} {box.middle:g}"
+        x, y = box.x + _WIDTH, box.middle
+        path += f"H{x:g}" if box.is_lane else ""
+    dash = ' stroke-dasharray="5 4"' if edge.dashed else ""
     return f'<path d="{path}" fill="none" stroke="#8a8a8a" stroke-width="1.4"{dash} marker-end="url(#end)"/>'
-
-
-def _curve(x1: float, y1: float, x2: float, y2: float) -> str:
-    bend = max(30.0, (x2 - x1) / 2)
-    return f"C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
 
 
 def _draw(box: _Box) -> str:
