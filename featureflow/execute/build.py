@@ -232,7 +232,7 @@ def needed_pieces(plan: TablePlan, pieces: list[Piece], reach: int | None) -> li
     index = PieceIndex(pieces)
     timed = [part for part in plan.missing if part != NULL_SLICE]
     found: dict[str, Piece] = {}
-    if len(timed) < len(plan.missing):
+    if any(part.holds_timeless for part in plan.missing):
         found.update((piece.id, piece) for piece in index.without_time)
     if reach is None:
         ranges: list[tuple[int | None, int]] = [(None, max(part.end_us for part in timed) - 1)] if timed else []
@@ -264,7 +264,7 @@ def _slices_as_pieces(table: CompiledTable, state: TableState) -> list[Piece]:
         part = Slice.from_label(label, table.partition)
         timed = part != NULL_SLICE
         first, last = clipped(part, state.record.get("reach")) if timed else (None, None)
-        found.append(Piece(f"{table.name}:{mark}", first, last, int(not timed), rows, 0))
+        found.append(Piece(f"{table.name}:{mark}", first, last, int(part.holds_timeless), rows, 0))
     return found
 
 

@@ -13,7 +13,6 @@ import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -186,20 +185,21 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-@lru_cache(maxsize=1024)
-def _opened(path: str, thread: int) -> pa.ipc.RecordBatchFileReader:
-    # one reader for each thread: Arrow does not promise that one can be shared
-    return pa.ipc.open_file(pa.memory_map(path))
-
-
 def bucket_rows(path: str) -> NDArray[np.int64]:
     """Rows of each bucket in an exchange file."""
-    return np.array(json.loads(_opened(path, threading.get_ident()).schema.metadata[b"rows"]), np.int64)
+    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
+        return np.array(json.loads(reader.schema.metadata[b"rows"]), np.int64)
 
 
 def read_bucket(paths: tuple[str, ...], bucket: int) -> list[pa.RecordBatch]:
     """Map one bucket's batch of each file into memory; the data is not copied."""
-    return [_opened(path, threading.get_ident()).get_batch(bucket) for path in paths]
+    return [_read_batch(path, bucket) for path in paths]
+
+
+def _read_batch(path: str, bucket: int) -> pa.RecordBatch:
+    # closing gives the descriptor back, of which a process has a thousand; the mapping lives as long as its batches
+    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
+        return reader.get_batch(bucket)
 
 
 def write_positions(path: str, positions: NDArray[np.uint32]) -> None:

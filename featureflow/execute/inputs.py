@@ -163,7 +163,7 @@ def readable_table(table: CompiledTable, root: str, source: Input, files: list[t
             size=staged.size,
             min_us=None if part == NULL_SLICE else part.start_us,
             max_us=None if part == NULL_SLICE else part.end_us - 1,
-            null_times=staged.rows if part == NULL_SLICE else 0,
+            null_times=staged.rows if part.holds_timeless else 0,
             id=staged.path,
         )
         for part, staged in files

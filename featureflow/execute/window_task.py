@@ -113,7 +113,7 @@ def _load(
 def _time_range(run: Run, reach: int | None) -> tuple[int | None, int, bool]:
     """Closed range of times that the run's rows can see, and whether rows without a time belong to the run."""
     timed = [unit.slice for unit in run.units if unit.slice != NULL_SLICE]
-    with_null = len(timed) < len(run.units)
+    with_null = any(unit.slice.holds_timeless for unit in run.units)
     if not timed:
         return 0, -1, with_null
     return None if reach is None else timed[0].start_us - reach, timed[-1].end_us - 1, with_null
@@ -172,7 +172,7 @@ def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
 
 def _unit_of(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.int64]:
     """Place of each time among the units, which ascend; -1 for a time in none of them."""
-    starts = np.array([NO_TIME if unit.slice == NULL_SLICE else unit.slice.start_us for unit in units], np.int64)
+    starts = np.array([NO_TIME if unit.slice.holds_timeless else unit.slice.start_us for unit in units], np.int64)
     ends = np.array([NO_TIME + 1 if unit.slice == NULL_SLICE else unit.slice.end_us for unit in units], np.int64)
     place = np.searchsorted(starts, times, side="right") - 1
     place[times >= ends[np.maximum(place, 0)]] = -1

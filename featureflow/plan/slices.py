@@ -26,6 +26,11 @@ class Slice:
     end_us: int
     label: str
 
+    @property
+    def holds_timeless(self) -> bool:
+        """Whether rows without a time belong to this slice: to ``null``, or to ``all`` where nothing is cut."""
+        return self.label in ("null", "all")
+
     @classmethod
     def from_label(cls, label: str, partition: Partition) -> Slice:
         """Find the slice of a label.
