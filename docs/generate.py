@@ -54,6 +54,22 @@ def cli_page() -> str:
         "| 4 | the store failed during the commit and cannot say whether it is there |",
         "| 130 | interrupted; finished work is kept |",
         "",
+        "`plan` and `build` take all tables, or those that `--select` names, in dbt's words:",
+        "",
+        "| selector | tables |",
+        "|---|---|",
+        "| `name` | this one |",
+        "| `+name`, `2+name` | and all that it builds on; at most two steps away |",
+        "| `name+`, `name+2` | and all that build on it |",
+        "| `tag:x` | those with this tag |",
+        "| `source:y`, `source:y+` | those that read this source; and all that build on those |",
+        "| `*` | all |",
+        "| `a b` or `--select a --select b` | either |",
+        "| `a,b` | both at once: `tag:fraud,source:transactions+` |",
+        "",
+        "Environment: `FEATUREFLOW_SCRATCH` (folder for exchange files), `FEATUREFLOW_SALT` (for `mask: sha256`),",
+        "`FEATUREFLOW_DEBUG=1` (tracebacks), `NO_COLOR`; and whatever a spec reads as `${VAR}`.",
+        "",
     ]
     for name, command in commands:
         assert command is not None
