@@ -40,7 +40,8 @@ def four(maker: Maker, make_events: Events) -> Maker:
     """Version n holds card n on day 1; day 2 is the same in all."""
     for n in range(1, 5):
         day2 = {(D2, 0): make_events([(9, 1440, 1.0)])} if n == 1 else {}
-        maker.publish({(D1, 0): make_events([(n, 0, 1.0)]), **day2})
+        rows = make_events([(n, 0, 1.0)])
+        maker.publish({(D1, 0): rows, **day2}, record={"definition_hash": f"definition-{n}"})
     return maker
 
 
@@ -70,6 +71,7 @@ def test_restore_is_a_new_version_with_the_old_content(four: Maker) -> None:
         2,
         "bad data",
     )
+    assert table.state.definition_hash == "definition-2"
     assert table.record["statistics"] == four.open("2").record["statistics"]
     assert table.diff("2").same and not table.diff("4").same
     assert verify(four.url, "spend", deep=True).problems == ()

@@ -67,6 +67,18 @@ def test_the_order_of_rows_does_not_depend_on_the_layout(
     assert table.rows == len(ROWS) == table.to_polars(sort=False).height
 
 
+def test_rows_of_one_key_and_time_keep_their_order(maker: Maker, make_events: Events) -> None:
+    units = {
+        (f"2026-01-0{d}", b): [(b, (d - 1) * 1440, float(i)) for i in range(20_000)]
+        for d in (1, 2)
+        for b in (1, 2)
+    }
+    maker.publish({unit: make_events(rows) for unit, rows in units.items()})
+    found = maker.open().to_polars()
+    assert found["card"].to_list() == [1] * 40_000 + [2] * 40_000
+    assert found["amount"].to_list() == [float(i) for i in range(20_000)] * 4
+
+
 @pytest.fixture
 def table(maker: Maker, make_events: Events) -> Any:
     maker.publish(cut(make_events, True, 2))

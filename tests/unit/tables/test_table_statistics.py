@@ -118,3 +118,10 @@ def test_merge_of_infinite_and_text() -> None:
     merged = merge(parts, schema)
     assert merged["f"] == {"count": 4, "nulls": 0, "min": -2.0, "max": "inf", "sum": "inf", "mean": "inf"}
     assert merged["s"] == {"count": 2, "nulls": 2, "min": "a", "max": "b"}
+
+
+def test_merged_sums_are_rounded_once_in_any_order() -> None:
+    schema = pa.schema([("f", pa.float64())])
+    parts = [statistics.table_statistics(pa.table({"f": [v]})) for v in (1e16, 1.0, -1e16, 1.0)]
+    for order in ([0, 1, 2, 3], [1, 3, 0, 2], [3, 2, 1, 0]):
+        assert merge([parts[i] for i in order], schema)["f"]["sum"] == 2.0
