@@ -196,8 +196,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @settings(max_examples=40, phases=[Phase.explicit, Phase.generate])
 @given(spec=specs(), left=ROWS, right=ROWS, files=st.integers(1, 3))
 def test_a_random_table(folders: Any, spec: dict[str, Any], left: Any, right: Any, files: int) -> None:
-    if spec["features"]["table"]["partition"] == "none":
-        left = [row for row in left if row["t"] is not None] or [{**left[0], "t": START}]  # see below
     rows = {"left": left, "right": right}
     expected = evaluate(with_functions(spec, rows), "table")
     note(yaml.safe_dump(spec))
