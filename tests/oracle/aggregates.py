@@ -53,6 +53,11 @@ def infinite(values: Sequence[Any]) -> bool:
     return any(isinstance(value, float) and math.isinf(value) for value in values)
 
 
+def infinite_sum(values: Sequence[Any]) -> float:
+    """What remains beside an infinity; the finite ones must not get there first: 1e308 + 1e308."""
+    return sum(value for value in values if isinstance(value, float) and math.isinf(value))
+
+
 def to_float(number: Fraction) -> float:
     """Nearest double; infinite beyond the largest."""
     try:
@@ -64,12 +69,12 @@ def to_float(number: Fraction) -> float:
 def total(values: Sequence[Any]) -> Any:
     if not isinstance(values[0], float):
         return sum(int(value) for value in values)
-    return sum(values) if infinite(values) else to_float(sum(map(Fraction, values), Fraction(0)))
+    return infinite_sum(values) if infinite(values) else to_float(sum(map(Fraction, values), Fraction(0)))
 
 
 def mean(values: Sequence[Any]) -> float:
     if infinite(values):
-        return sum(values)
+        return infinite_sum(values)
     return to_float(sum(map(Fraction, values), Fraction(0)) / len(values))
 
 
@@ -132,7 +137,7 @@ def decayed_mean(times: Sequence[int], values: Sequence[Any], half_life: str) ->
     An event that is more than 1074 whole half-lives (of the grid since the epoch) older than the newest weighs 0.
     """
     if infinite(values):
-        return sum(value for value in values if math.isinf(value))
+        return infinite_sum(values)
     number = half_life.rstrip("abcdefghijklmnopqrstuvwxyz")
     length = int(number) * UNITS[half_life[len(number) :]]
     newest = max(times) // length

@@ -205,8 +205,8 @@ def close(op: Any, ours: Any, theirs: Any, scale: float) -> bool:
         "approx_quantile": (0.01, 1e-300),
         "entropy": (1e-14, 1e-14),
         "kurtosis": (1e-14, 1e-14),
-        "quantile": (1e-15, 4e-16 * scale),
-        "median": (1e-15, 4e-16 * scale),
+        "quantile": (1e-15, 4e-16 * scale + 5e-324),
+        "median": (1e-15, 4e-16 * scale + 5e-324),
     }.get(kind, (4e-15, 1e-323))
     return math.isclose(ours, theirs, rel_tol=relative, abs_tol=absolute)
 
