@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featureflow.core.errors import PlanError, SpecError
@@ -57,7 +58,7 @@ class Project:
 
     def __init__(
         self,
-        path: str | Path | None = None,
+        path: str | Path | LoadedProject | None = None,
         *,
         store: str | None = None,
         client: Any = None,
@@ -67,7 +68,7 @@ class Project:
         scratch: str | Path | None = None,
         target: str | None = None,
     ) -> None:
-        self.loaded: LoadedProject = load_text(path) if isinstance(path, str) and "\n" in path else load_project(path)
+        self.loaded = _load(path)
         chosen = self._target(target)
         self.store_url = str(store or chosen.store or self.loaded.project.store)
         self.client = client
@@ -211,10 +212,28 @@ class Project:
             executor.close()
 
     def test(self) -> list[SpecTestResult]:
-        """Run the spec's own ``tests:`` on the rows that they give; no cluster, no files of the project."""
-        from featureflow.execute.spec_tests import run_spec_tests
+        """Run the spec's own ``tests:`` on the rows that they give; no cluster, and no file of the project is read."""
+        return [self._run_test(i) for i in range(len(self.loaded.project.tests))]
 
-        return run_spec_tests(self.loaded)
+    def _run_test(self, index: int) -> SpecTestResult:
+        from featureflow.core.errors import FeatureflowError
+        from featureflow.execute.spec_tests import compare, prepare
+        from featureflow.observe.spec_tests import SpecTestResult
+
+        test = self.loaded.project.tests[index]
+        with TemporaryDirectory(prefix="featureflow-test-") as folder:
+            small, tables = prepare(self.loaded, test, folder)
+            project = Project(small, store=os.path.join(folder, "store"), scheduler="threads", workers=1, scratch=folder)
+            try:
+                project.build(tables)
+            except FeatureflowError as error:
+                return SpecTestResult(test.name, False, str(error))
+            problems = []
+            for name, rows in test.expect.items():
+                table = project.table(name)
+                keys = [*small.project.features[name].keys, *([table.time] if table.time else [])]
+                problems += compare(rows, table.to_polars(), keys, f"tests[{index}].expect.{name}")
+        return SpecTestResult(test.name, not problems, "\n".join(problems))
 
     def __repr__(self) -> str:
         """One line."""
@@ -226,6 +245,12 @@ class Project:
         from featureflow.observe.html import project_html
 
         return project_html(self.loaded, self.store_url)
+
+
+def _load(path: str | Path | LoadedProject | None) -> LoadedProject:
+    if isinstance(path, LoadedProject):
+        return path
+    return load_text(path) if isinstance(path, str) and "\n" in path else load_project(path)
 
 
 def default_scratch() -> str:

@@ -106,6 +106,21 @@ def compile_condition(sql: str, schema: Mapping[str, pl.DataType]) -> Expression
     return expression
 
 
+class _AnyName(frozenset[str]):
+    """Takes every word for a column."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+
+def column_names(sql: str) -> tuple[str, ...]:
+    """Words of an expression that stand where a column does, without knowing any schema; none if it is malformed."""
+    try:
+        return check(sql, _AnyName()).columns
+    except ValueError:
+        return ()
+
+
 def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
     return dtype() if isinstance(dtype, type) else dtype
 

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.contracts.check import CheckPartial, CheckResult
@@ -109,8 +110,6 @@ def _from_files(site: Site, plan: TablePlan, files: list[StagedFile], checks: li
 
 
 def _read(url: str) -> pl.DataFrame:
-    import pyarrow as pa
-
     source: Any = url if is_local(url) else pa.BufferReader(read_bytes(url))
     with pq.ParquetFile(source, page_checksum_verification=True) as file:
         return pl.DataFrame(file.read())
