@@ -1,0 +1,62 @@
+"""Every YAML block of the documentation is a valid spec, or a part of one that its comment names."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from docs.pages import ALL_BLOCKS
+
+from featureflow.spec.load import load_text
+
+YAML = [block for block in ALL_BLOCKS if block.language == "yaml"]
+SOURCE = """
+featureflow: 1
+sources:
+  events: {path: "events/*.parquet", time: ts}
+  merchants: {path: merchants.csv, time: valid_from}
+"""
+
+
+def whole(block):
+    """The spec that a fragment is a part of."""
+    inside = textwrap.indent(block.text, "    ")
+    if block.key == "yaml":
+        where = block.value
+        if where == "top":
+            return SOURCE + block.text
+        if where == "source":
+            return f"featureflow: 1\nsources:\n  it:\n{inside}"
+        if where == "rest of a source":
+            return f"featureflow: 1\nsources:\n  it:\n    path: it.parquet\n    time: ts\n{inside}"
+        rows = "    source: events\n    keys: [id]\n"
+        if where == "feature":
+            return f"{SOURCE}features:\n  it:\n{rows}{inside}"
+        if where == "udf":
+            return f"allow_python: true\n{SOURCE}features:\n  it:\n{rows}{inside}"
+        raise AssertionError(f"{block.name}: unknown mark yaml: {where}")
+    return block.text
+
+
+@pytest.mark.parametrize("block", YAML, ids=lambda block: block.name)
+def test_block_is_a_valid_spec(block, monkeypatch):
+    monkeypatch.delenv("FEATUREFLOW_STORE", raising=False)
+    project = load_text(whole(block)).project
+    assert project.sources
+
+
+def test_the_check_finds_mistakes():
+    from featureflow import SpecError
+
+    broken = next(b for b in YAML if b.value == "feature")
+    with pytest.raises(SpecError):
+        load_text(whole(broken) + "    colour: red\n")
+
+
+@pytest.mark.parametrize("block", [b for b in YAML if "\ntests:" in b.text], ids=lambda block: block.name)
+def test_the_specs_own_tests_pass(block):
+    import featureflow as ff
+
+    results = ff.Project(block.text).test()
+    assert results
+    assert [(r.name, r.message) for r in results if not r.passed] == []
