@@ -215,7 +215,7 @@ def _to_instant(series: pl.Series, wanted: str, timezone: str) -> pl.Series:
         raise MisfitError(0, series[0], f"of type {dtype} is no time")
     zone = dtype.time_zone
     micro = series.dt.replace_time_zone("UTC") if zone is None else series.dt.convert_time_zone("UTC")
-    nanos = dtype.time_unit == "ns"  # rounded towards the past, as Polars' own cast does not
+    nanos = dtype.time_unit == "ns"  # towards the past, also before 1970; a cast promises no direction
     micro = (micro.to_physical() // 1000).cast(_INSTANT) if nanos else micro.cast(_INSTANT)
     return micro if zone is not None else _localize(micro.dt.replace_time_zone(None), series, timezone)
 

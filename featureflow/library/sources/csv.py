@@ -11,7 +11,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -93,7 +93,7 @@ class Csv:
         return self._read_text(file, columns)
 
     def _names(self, file: RawFile) -> list[str]:
-        quoting = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
         with io.TextIOWrapper(self._open(file), encoding="utf-8-sig", newline="") as text:
             rows = csv.reader(text, delimiter=self._delimiter(file), quotechar=self.quote, quoting=quoting)
             names = next(rows, [])

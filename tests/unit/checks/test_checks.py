@@ -21,7 +21,10 @@ FRAME = pl.DataFrame(
         "t": [dt.datetime(2026, 1, day, tzinfo=dt.UTC) for day in (1, 2, 3, 4)],
         "l": [[1], [1], None, [2]],
         "b": [True, False, None, True],
-    }
+        "same": [1, 1, 1, 1],
+        "none": [None, None, None, None],
+    },
+    schema_overrides={"none": pl.Int64},
 )
 
 
@@ -48,6 +51,9 @@ def spec(kind: str, column: str | None = None, value: Any = None, **more: Any) -
         (spec("unique", "l", True), [0, 1, 0, 0]),
         (spec("unique", None, ["l", "s"]), [0, 0, 0, 0]),
         (spec("row_count", None, 9), [0, 0, 0, 0]),
+        (spec("unique", "b", True), [0, 0, 0, 1]),
+        (spec("unique", None, ["same", "none"]), [0, 0, 0, 0]),  # nulls are not compared
+        (spec("unique", "same", True), [0, 1, 1, 1]),
     ],
 )
 def test_bad_rows(check: CheckSpec, wanted: list[int]) -> None:

@@ -163,6 +163,13 @@ def test_naive_times_against_zoneinfo(moment: dt.datetime, unit: str) -> None:
     assert clock_bounds(raw, raw, pa.timestamp(unit), "Europe/Berlin") == tuple(micros)
 
 
+def test_bounds_of_an_hour_that_is_there_twice_hold_both() -> None:
+    raw = round(dt.datetime(2025, 10, 26, 2, 30, tzinfo=UTC).timestamp()) * 10**6
+    hour = 3_600_000_000
+    wanted = (raw - 2 * hour, raw - hour)  # summer time is two hours ahead, winter time one
+    assert clock_bounds(raw, raw, pa.timestamp("us"), "Europe/Berlin") == wanted
+
+
 @given(st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20))
 def test_nanoseconds_go_to_the_past(values: list[int]) -> None:
     out = cast(arrow(values, pa.timestamp("ns")), "timestamp", "UTC")

@@ -112,6 +112,14 @@ def test_csv_text_with_newlines_quotes_and_byte_order_mark(lake: Any) -> None:
     assert lake.read().columns == ["a", "b"]
 
 
+def test_csv_newlines_in_text_across_blocks(lake: Any) -> None:
+    field = "line\n" * 50
+    lake.text("a.csv", "a,b\n" + f'"{field}",1\n' * 10_000)  # 2.5 MB: several blocks of Arrow's reader
+    frame = lake.read()
+    assert frame["a"].unique().to_list() == [field]
+    assert frame["b"].sum() == 10_000
+
+
 def test_csv_windows_line_ends_gzip_and_tabs(lake: Any) -> None:
     lake.text("a.csv.gz", gzip.compress(b"a,b\r\n1,x\r\n2,y\r\n"))
     assert lake.read("a.csv.gz").rows() == [(1, "x"), (2, "y")]

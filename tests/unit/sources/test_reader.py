@@ -62,6 +62,9 @@ def test_only_needed_columns_are_read(lake: Any, monkeypatch: pytest.MonkeyPatch
     reader, found = lake.reader(where="b > 1", derive={"x": "c + 1", "y": "x + d"})
     assert reader.needed_inputs(["y"]) == ["b", "c", "d"]
     assert reader.needed_inputs(["a"]) == ["a", "b"]
+    chain, _ = lake.reader(derive={"x": "c + 1", "y": "x + 1", "z": "y + 1"})
+    assert chain.needed_inputs(["z"]) == ["c"]
+    assert chain.read(found.facts[0], ["z"]).rows() == [(4,), (5,)]
     asked = []
     original = Parquet.read
     monkeypatch.setattr(Parquet, "read", lambda *a, **k: asked.append(k["columns"]) or original(*a, **k))
@@ -101,6 +104,7 @@ def test_time_range_prunes_groups_and_rows(lake: Any, stats: bool) -> None:
         (5 * HOUR, 5 * HOUR, 1),
     ]
     assert [g.index for g in reader.groups_in(facts, (HOUR + 1, 5 * HOUR))] == [1]
+    assert [g.index for g in reader.groups_in(facts, (HOUR, 2 * HOUR + 1))] == [0, 1]
     frame = reader.read(facts, ["a"], time_range=(HOUR, 3 * HOUR), row_position=True)
     assert frame.rows() == [(1, 1), (2, 2)]
     assert reader.read(facts, ["a"])["a"].to_list() == list(range(6))
