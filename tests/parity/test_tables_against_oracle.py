@@ -7,6 +7,7 @@ null; rows are doubled. The SQL of a spec and its Python twin stand side by side
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,22 +44,27 @@ DERIVED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "coalesce(x, 0) + 1": lambda row: (row["x"] or 0.0) + 1,
     "n is not null": lambda row: row["n"] is not None,
 }
+# Dense, so that ends of windows, ages of look-ups and times of knowledge fall together: a few half hours on each of
+# three days, and now and then an odd microsecond.
+MOMENTS = st.builds(
+    lambda day, half, odd: START + day * 24 * HOUR + half * HOUR // 2 + odd,
+    st.integers(0, 2),
+    st.integers(0, 4),
+    st.sampled_from([0, 0, 0, 0, 0, 0, 1, -1]),
+)
+MOSTLY = st.integers(0, 7).map(bool)
 ROW = st.fixed_dictionaries(
     {
-        "k": st.sampled_from(["a", "a", "b", None]),
-        "j": st.sampled_from([1, 1, 2, None]),
-        # half hours of three days, with now and then an odd microsecond or none
-        "t": st.one_of(
-            st.integers(0, 144).map(lambda half: START + half * HOUR // 2),
-            st.sampled_from([START + HOUR + 1, START - 1, None]),
-        ),
-        "x": st.sampled_from([0.0, 0.1, 1.5, -2.25, 1e15, float("nan"), None]),
-        "n": st.sampled_from([1, 2, 3, None]),
-        "c": st.sampled_from(["web", "pos", "", None]),
-        "seen": st.one_of(st.none(), st.integers(0, 160).map(lambda half: START + half * HOUR // 2)),
+        "k": st.sampled_from(["a", "a", "a", "a", "b", "b", "b", None]),
+        "j": st.sampled_from([1, 1, 1, 1, 1, 1, 2, None]),
+        "t": st.builds(lambda some, t: t if some else None, MOSTLY, MOMENTS),
+        "x": st.sampled_from([0.0, 0.1, 1.5, 2.0, 3.75, -2.25, 1e15, float("nan"), None]),
+        "n": st.sampled_from([1, 2, 3, 4, 5, None]),
+        "c": st.sampled_from(["web", "web", "pos", "pos", "", None]),
+        "seen": st.builds(lambda some, t: t if some else None, MOSTLY, MOMENTS),
     }
 )
-ROWS = st.lists(ROW, min_size=1, max_size=30).flatmap(
+ROWS = st.lists(ROW, min_size=12, max_size=24).flatmap(
     lambda rows: st.integers(0, 2).map(lambda doubled: rows + rows[:doubled])
 )
 DURATION = st.sampled_from(["30m", "1h", "90m", "1d", "2d"])
@@ -101,8 +107,8 @@ def look_ups(draw: st.DrawFn) -> dict[str, Any]:
     """A look-up entry."""
     options = {
         "ttl": DURATION,
-        "allow_exact": st.booleans(),
-        "knowledge": st.just("event_time"),
+        "allow_exact": st.sampled_from([True, True, False]),
+        "knowledge": st.sampled_from(["created", "created", "event_time"]),
         "nulls": st.sampled_from(["row", "skip"]),
         "availability": st.fixed_dictionaries(
             {"interval": st.sampled_from(["1h", "1d"]), "delay": st.just("30m")}
@@ -113,7 +119,7 @@ def look_ups(draw: st.DrawFn) -> dict[str, Any]:
         "keys": draw(st.sampled_from([{"k": "k"}, {"k": "k", "j": "j"}])),
     }
     entry |= {"columns": ["x", "c"], "prefix": "r_"}
-    return entry | {name: draw(values) for name, values in options.items() if draw(st.integers(0, 2)) == 0}
+    return entry | {name: draw(values) for name, values in options.items() if draw(st.booleans())}
 
 
 @st.composite
@@ -193,7 +199,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 # no shrinking: an example is a whole build, and is small as it is
-@settings(max_examples=40, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=60, phases=[Phase.explicit, Phase.generate])
 @given(spec=specs(), left=ROWS, right=ROWS, files=st.integers(1, 3))
 def test_a_random_table(folders: Any, spec: dict[str, Any], left: Any, right: Any, files: int) -> None:
     rows = {"left": left, "right": right}
@@ -215,3 +221,65 @@ def test_a_table_without_partitions_keeps_rows_without_a_time(tmp_path: Path) ->
     assert not differences(
         evaluate(with_functions(spec, {"left": rows}), "table"), table.to_arrow().to_pylist()
     )
+
+
+def dense_rows(seed: int, n: int = 40) -> list[dict[str, Any]]:
+    """Rows on few half hours of three days."""
+    chance = random.Random(seed)
+    rows = []
+    for _ in range(n):
+        moments = [
+            START + chance.choice((0, 24, 48)) * HOUR + chance.randrange(5) * HOUR // 2 for _ in range(2)
+        ]
+        words = {"k": chance.choice("aab"), "j": 1, "c": chance.choice(("web", "pos", None))}
+        numbers = {"x": chance.choice((0.5, 2.0, -1.0, None)), "n": chance.choice((1, 2, None))}
+        rows.append({**words, **numbers, "t": moments[0], "seen": chance.choice((*moments, None))})
+    return rows
+
+
+def test_every_combination_of_look_up_options(tmp_path: Path) -> None:
+    options = {
+        "ttl": [None, "30m", "1h", "1d"],
+        "allow_exact": [True, False],
+        "knowledge": ["created", "event_time"],
+        "nulls": ["row", "skip"],
+        "availability": [None, {"interval": "1h", "delay": "30m"}, {"interval": "1d"}, {"delay": "30m"}],
+    }
+    entries = [
+        {"from": "right", "keys": {"k": "k"}, "columns": ["x", "c"], "prefix": f"r{number}_"}
+        | {name: value for name, value in zip(options, values, strict=True) if value is not None}
+        for number, values in enumerate(itertools.product(*options.values()))
+    ]
+    right = {"time": "t", "sequence": "n", "created": "seen"}
+    feature = {
+        "source": "left",
+        "keys": ["k"],
+        "aggregate": [{"ops": ["count"], "windows": ["1h"]}],
+        "lookup": entries,
+    }
+    spec = {"sources": {"left": {"time": "t"}, "right": right}, "features": {"table": feature}}
+    rows = {"left": dense_rows(1), "right": dense_rows(2)}
+    table = build(tmp_path, spec, rows, 2)
+    found = differences(evaluate(with_functions(spec, rows), "table"), table.to_arrow().to_pylist())
+    assert not found, "\n".join(line[:1000] for line in found)
+
+
+@pytest.mark.parametrize("at", ["events", {"every": "30m"}, {"every": "1d", "timezone": "Europe/Berlin"}])
+def test_every_combination_of_window_options(tmp_path: Path, at: Any) -> None:
+    options = {
+        "closed": ["left", "right", "both", "none"],
+        "delay": [None, "30m", "1d"],
+        "tail_hop": [None, "1h", "45m"],
+    }
+    entries = [
+        {"column": "x", "ops": ["count", "sum"], "windows": ["1h", "1d", "lifetime"]}
+        | {"as": f"e{number}_{{op}}_{{window}}"}
+        | {name: value for name, value in zip(options, values, strict=True) if value is not None}
+        for number, values in enumerate(itertools.product(*options.values()))
+    ]
+    feature = {"source": "left", "keys": ["k"], "at": at, "aggregate": entries}
+    spec = {"sources": {"left": {"time": "t"}}, "features": {"table": feature}}
+    rows = {"left": dense_rows(3)}
+    table = build(tmp_path, spec, rows, 2)
+    found = differences(evaluate(with_functions(spec, rows), "table"), table.to_arrow().to_pylist())
+    assert not found, "\n".join(line[:1000] for line in found)
