@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
-from featureflow.execute.arrays import positions
+from featureflow.kernels.gather import take_rows
 
 #: Part of every exchange file's name; raise it when the layout of the files changes.
 LAYOUT = 1
@@ -147,7 +147,7 @@ def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, p
     """Write rows as one record batch a bucket, atomically."""
     counts = np.bincount(buckets, minlength=n_buckets)
     if n_buckets > 1:
-        table = table.take(positions(stable_order(buckets)))
+        table = take_rows(table, stable_order(buckets))
     table = table.combine_chunks()
     metadata = {b"rows": json.dumps(counts.tolist()).encode()}
     schema = table.schema.with_metadata(metadata)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from featureflow.execute.arrays import positions
 from featureflow.execute.keycodes import encode
+from featureflow.kernels.gather import take_rows
 from featureflow.kernels.hashing import hash_rows
 from featureflow.kernels.ordering import group_order, offsets_from_codes, runs_of_ties
 
@@ -92,7 +92,7 @@ def sort_rows(table: pa.Table, keys: tuple[str, ...], time: str | None, order: t
     permutation = _break_ties(table, permutation, codes, sortable, order)
     times = times[permutation]
     n_apart = int(np.searchsorted(codes, 0))
-    table = table.take(positions(permutation))
+    table = take_rows(table, permutation)
     offsets = offsets_from_codes(codes[n_apart:], n_keys)
     return SortedRows(table, n_apart, codes[n_apart:], times[n_apart:], offsets)
 
@@ -111,7 +111,7 @@ def _break_ties(
     places = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths) + np.arange(lengths.sum())
     run = np.repeat(np.arange(len(starts)), lengths)
     tied = permutation[places]
-    rows = table.take(positions(tied))
+    rows = take_rows(table, tied)
     ranks = [_rank(column(rows, name)) for name in reversed(order)]
     settled = np.lexsort((*signs(rows), hash_rows(rows), *ranks, run))
     result = permutation.copy()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featureflow.core.storage import join, write_atomic
-from featureflow.execute.arrays import booleans, integers, positions
+from featureflow.execute.arrays import booleans, integers
 from featureflow.execute.checking import BoundCheck
 from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
@@ -28,6 +28,7 @@ from featureflow.execute.lookups import look_up
 from featureflow.execute.manifest import touching
 from featureflow.execute.required import columns_needed
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
+from featureflow.kernels.gather import take_rows
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.tables.layout import file_path, partition_column
@@ -141,7 +142,7 @@ def _event_rows(run: Run, rows: SortedRows) -> pa.Table:
         apart_times = microseconds(column(rows.apart, name)) if name else np.zeros(rows.n_apart, np.int64)
     apart = np.flatnonzero(_within(run.units, apart_times))
     queries = Queries(np.searchsorted(chosen, rows.offsets).astype(np.int64), rows.times[chosen])
-    carried = rows.table.take(positions(np.concatenate((apart, chosen + rows.n_apart))))
+    carried = take_rows(rows.table, np.concatenate((apart, chosen + rows.n_apart)))
     times = np.concatenate((apart_times[apart], queries.times))
     return _finish(run, rows, queries, carried, times, len(apart))
 
@@ -164,7 +165,7 @@ def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
     chosen = np.flatnonzero(alive)
     queries = Queries(np.searchsorted(chosen, every.offsets).astype(np.int64), every.times[chosen])
     owners = np.repeat(rows.offsets[:-1], np.diff(queries.offsets)) + rows.n_apart
-    carried = rows.table.select(list(table.keys)).take(positions(owners))
+    carried = take_rows(rows.table.select(list(table.keys)), owners)
     if table.time is not None and table.time not in table.keys:
         carried = carried.append_column(table.time, integers(queries.times, pa.timestamp("us", "UTC")))
     return _finish(run, rows, queries, carried, queries.times, 0)
@@ -243,7 +244,7 @@ def _write_slices(run: Run, output: pa.Table) -> Written:
     bounds = np.searchsorted(place[order], np.arange(len(run.units) + 1))
     n_rows = n_quarantined = 0
     for i, unit in enumerate(run.units):
-        rows = output.take(positions(order[bounds[i] : bounds[i + 1]])) if len(run.units) > 1 else output
+        rows = take_rows(output, order[bounds[i] : bounds[i + 1]]) if len(run.units) > 1 else output
         if run.checks:
             frame = pl.DataFrame(rows)
             found = {check.id: check.partial(frame, table.time).to_json() for check in run.checks}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featureflow.contracts.aggregation import EventColumn, Windows
 from featureflow.core.errors import ComputeError
+from featureflow.kernels.gather import gather_or_zero
 
 _SIGN_FREE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 
@@ -186,6 +187,11 @@ def column_type(events: EventColumn) -> pa.DataType:
 def take(events: EventColumn, values: NDArray[Any], positions: NDArray[np.int64]) -> pa.Array:
     """Values at these positions, as the column's own type; null where a position is negative."""
     present = positions >= 0
+    kind = column_type(events)
+    if values.dtype.itemsize == 8 and events.categories is None and kind in (pa.float64(), pa.int64()):
+        data = gather_or_zero(values, positions)
+        bitmap, missing = _bitmap(present)
+        return pa.Array.from_buffers(kind, positions.size, [bitmap, pa.py_buffer(data)], missing)
     # without rows every position is negative, and there is nothing to index
     taken = values[np.where(present, positions, 0)] if values.size else np.zeros(positions.size, values.dtype)
     return from_physical(taken, present, column_type(events), events.categories)
