@@ -31,7 +31,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    *("CheckFailed", "CommitConflict", "CommitUnknown", "ComputeError", "CorruptionError", "FeatureflowError"),
+    *(
+        "CheckFailed",
+        "CommitConflict",
+        "CommitUnknown",
+        "ComputeError",
+        "CorruptionError",
+        "FeatureflowError",
+    ),
     *("PlanError", "SourceError", "SpecError", "TableError", "Unreachable"),
 )
 #: Where each public name lives: importing the package itself loads none of it.

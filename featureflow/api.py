@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from featureflow.tables.store import Store
     from featureflow.tables.table import Table
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
 
 
 class Project:
@@ -76,14 +86,18 @@ class Project:
         self.workers = workers or chosen.workers
         wanted = memory if memory is not None else chosen.memory
         self.memory_bytes = None if wanted is None else parse_bytes(wanted)
-        self.scratch = os.path.abspath(os.path.expanduser(str(scratch or chosen.scratch or default_scratch())))
+        self.scratch = os.path.abspath(
+            os.path.expanduser(str(scratch or chosen.scratch or default_scratch()))
+        )
 
     def _target(self, name: str | None) -> Target:
         targets = self.loaded.project.targets
         if name is None:
             return Target()
         if name not in targets:
-            raise PlanError(f"--target {name!r}: the spec has no such target. It has: {', '.join(targets) or 'none'}.")
+            raise PlanError(
+                f"--target {name!r}: the spec has no such target. It has: {', '.join(targets) or 'none'}."
+            )
         return targets[name]
 
     @property
@@ -124,14 +138,20 @@ class Project:
         tables = [name for name in project.features if name in wanted]
         sources = {source for name in tables for source in sources_of(project, name)}
         root = str(self.loaded.root)
-        scanned = {name: scan_source(name, project.sources[name], root, self.scratch) for name in project.sources if name in sources}
+        scanned = {
+            name: scan_source(name, project.sources[name], root, self.scratch)
+            for name in project.sources
+            if name in sources
+        }
         problems = [
             self.loaded.problem(("sources", name, *place), message)
             for name, found in scanned.items()
             for place, message in ((tuple(p.split(".")), m) for p, m in found.reader.problems)
         ]
         try:
-            compiled = compile_project(self.loaded, {name: found.input for name, found in scanned.items()}, tables)
+            compiled = compile_project(
+                self.loaded, {name: found.input for name, found in scanned.items()}, tables
+            )
         except SpecError as error:
             raise SpecError([*problems, *error.problems]) from None
         if problems:
@@ -168,7 +188,9 @@ class Project:
 
         names = select_tables(self.loaded.project, list(select), list(exclude))
         compiled, scanned = self._compile(names)
-        return Planner(self.loaded, compiled, scanned, site).plan(names, full=full, only=_time_range(start, end))
+        return Planner(self.loaded, compiled, scanned, site).plan(
+            names, full=full, only=_time_range(start, end)
+        )
 
     def build(
         self,
@@ -203,7 +225,11 @@ class Project:
         from featureflow.observe.progress import QuietProgress
 
         executor = open_executor(
-            self.scheduler, client=self.client, workers=self.workers, memory_bytes=self.memory_bytes, scratch=self.scratch
+            self.scheduler,
+            client=self.client,
+            workers=self.workers,
+            memory_bytes=self.memory_bytes,
+            scratch=self.scratch,
         )
         budget = Budget(self.memory_bytes or default_memory_bytes(), executor.slots)
         try:
@@ -223,7 +249,9 @@ class Project:
         test = self.loaded.project.tests[index]
         with TemporaryDirectory(prefix="featureflow-test-") as folder:
             small, tables = prepare(self.loaded, test, folder)
-            project = Project(small, store=os.path.join(folder, "store"), scheduler="threads", workers=1, scratch=folder)
+            project = Project(
+                small, store=os.path.join(folder, "store"), scheduler="threads", workers=1, scratch=folder
+            )
             try:
                 project.build(tables)
             except FeatureflowError as error:
@@ -238,7 +266,8 @@ class Project:
     def __repr__(self) -> str:
         """One line."""
         project = self.loaded.project
-        return f"Project({project.project}: {len(project.sources)} sources, {len(project.features)} feature tables, store {self.store_url})"
+        size = f"{len(project.sources)} sources, {len(project.features)} feature tables"
+        return f"Project({project.project}: {size}, store {self.store_url})"
 
     def _repr_html_(self) -> str:
         """Tables with what they are made of."""
@@ -295,5 +324,7 @@ def _instant(moment: datetime | str) -> int:
         try:
             moment = datetime.fromisoformat(moment)
         except ValueError:
-            raise PlanError(f"{moment!r} is no date or time. Write it as 2026-01-31 or 2026-01-31T10:00.") from None
+            raise PlanError(
+                f"{moment!r} is no date or time. Write it as 2026-01-31 or 2026-01-31T10:00."
+            ) from None
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

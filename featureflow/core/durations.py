@@ -48,7 +48,9 @@ class Duration:
             return cls(None, "lifetime")
         parts = _PATTERN.findall(given) if isinstance(given, str) else []
         if not parts or "".join(n + unit for n, unit in parts) != given:
-            raise ValueError(f"{text!r} is not a duration. Write it as 250ms, 5s, 10m, 1h, 1d, 2w or lifetime.")
+            raise ValueError(
+                f"{text!r} is not a duration. Write it as 250ms, 5s, 10m, 1h, 1d, 2w or lifetime."
+            )
         return cls(sum(int(n) * _MICROSECONDS[unit] for n, unit in parts), given)
 
     @property

@@ -81,7 +81,8 @@ class BuildPlan:
         if state is None:
             raise PlanError(f"features.{name} has no version yet. Select it too: --select +NAME.")
         files = [
-            (Slice.from_label(slice_label(label, table.partition), table.partition), staged) for (label, _), staged in state.units.items()
+            (Slice.from_label(slice_label(label, table.partition), table.partition), staged)
+            for (label, _), staged in state.units.items()
         ]
         return readable_table(table, self.site.table_url(name), as_input(table), files)
 
@@ -101,8 +102,12 @@ class Planner:
         site: Site,
     ) -> None:
         self._loaded, self._project, self._compiled, self._site = loaded, loaded.project, compiled, site
-        self._source_checks = {name: bind(self._project.sources[name].each_check, f"sources.{name}") for name in scanned}
-        self._table_checks = {name: bind(table.checks, f"features.{name}") for name, table in compiled.items()}
+        self._source_checks = {
+            name: bind(self._project.sources[name].each_check, f"sources.{name}") for name in scanned
+        }
+        self._table_checks = {
+            name: bind(table.checks, f"features.{name}") for name, table in compiled.items()
+        }
         self._refuse_wrong_checks(scanned)
         self._sources = {name: self._readable(name, found) for name, found in scanned.items()}
         self._pieces: dict[str, list[Piece]] = {name: found.pieces() for name, found in self._sources.items()}
@@ -111,10 +116,14 @@ class Planner:
     def _refuse_wrong_checks(self, scanned: dict[str, ScannedSource]) -> None:
         problems = []
         for name, found in scanned.items():
-            for entry, message in check_problems(self._source_checks[name], found.input.columns, found.input.time):
+            for entry, message in check_problems(
+                self._source_checks[name], found.input.columns, found.input.time
+            ):
                 problems.append(self._loaded.problem(("sources", name, "checks", entry), message))
         for name, table in self._compiled.items():
-            for entry, message in check_problems(self._table_checks[name], as_input(table).columns, table.time):
+            for entry, message in check_problems(
+                self._table_checks[name], as_input(table).columns, table.time
+            ):
                 problems.append(self._loaded.problem(("features", name, "checks", entry), message))
         if problems:
             raise SpecError(problems)
@@ -122,7 +131,11 @@ class Planner:
     def _readable(self, name: str, found: ScannedSource) -> Readable:
         readable = readable_source(found, self._source_checks[name])
         unique = self._project.sources[name].deduplicate
-        return drop_duplicates(self._site.executor, readable, unique, self._site.scratch, self._site.progress) if unique else readable
+        return (
+            drop_duplicates(self._site.executor, readable, unique, self._site.scratch, self._site.progress)
+            if unique
+            else readable
+        )
 
     def plan(self, names: list[str], *, full: bool, only: tuple[int, int] | None) -> BuildPlan:
         """Plan the named tables; tables that they build on but that are not named are taken as published.
@@ -156,9 +169,20 @@ class Planner:
         found = []
         for name, source in self._sources.items():
             reader = getattr(source.reader, "source", None)
-            naive = [column.name for column in reader.schema.columns if column.name == source.input.time and is_naive(column.stored)] if reader else []
+            naive = (
+                [
+                    column.name
+                    for column in reader.schema.columns
+                    if column.name == source.input.time and is_naive(column.stored)
+                ]
+                if reader
+                else []
+            )
             if naive:
-                found.append(f"sources.{name}: times of {naive[0]!r} have no zone and are taken as {self._project.sources[name].timezone}.")
+                found.append(
+                    f"sources.{name}: times of {naive[0]!r} have no zone and are taken as "
+                    f"{self._project.sources[name].timezone}."
+                )
         return found
 
     def _state(self, name: str) -> TableState | None:
@@ -169,24 +193,38 @@ class Planner:
     def _published_pieces(self, table: CompiledTable) -> list[Piece]:
         state = self._state(table.name)
         if state is None:
-            raise PlanError(f"features.{table.name} has no version yet, and is not selected. Select it too: --select +NAME.")
+            raise PlanError(
+                f"features.{table.name} has no version yet, and is not selected. Select it too: --select +NAME."
+            )
         if state.definition_hash != table.definition_hash:
-            raise PlanError(f"features.{table.name} has changed since version {state.version}, and is not selected. Select it too: --select +NAME.")
+            raise PlanError(
+                f"features.{table.name} has changed since version {state.version}, and is not selected. "
+                "Select it too: --select +NAME."
+            )
         return _slices_as_pieces(table, state)
 
     def _plan_table(self, table: CompiledTable, *, full: bool, only: tuple[int, int] | None) -> TablePlan:
         events = self._pieces[table.source.name]
         rights = [self._pieces[lookup.right.name] for lookup in table.lookups]
         state = self._state(table.name)
-        current = None if state is None else Current(
-            state.version, state.definition_hash, int(state.record["buckets"]), dict(state.record["slices"])
+        current = (
+            None
+            if state is None
+            else Current(
+                state.version,
+                state.definition_hash,
+                int(state.record["buckets"]),
+                dict(state.record["slices"]),
+            )
         )
         foot = self._footprint(table, rights, 1)
         buckets = choose_buckets(table, events, foot, self._site.budget, self._site.executor.slots)
         plan = plan_table(table, events, rights, current, n_buckets=buckets, full=full, only=only)
         foot = self._footprint(table, rights, plan.n_buckets)
         estimate = self._estimate(plan, events, rights, foot)
-        return TablePlan(**{name: getattr(plan, name) for name in plan.__slots__ if name != "estimate"}, estimate=estimate)
+        return TablePlan(
+            **{name: getattr(plan, name) for name in plan.__slots__ if name != "estimate"}, estimate=estimate
+        )
 
     def _footprint(self, table: CompiledTable, rights: list[list[Piece]], n_buckets: int) -> Footprint:
         size = sum(
@@ -195,20 +233,29 @@ class Planner:
         )
         return footprint(table, columns_needed(table), size)
 
-    def _estimate(self, plan: TablePlan, events: list[Piece], rights: list[list[Piece]], foot: Footprint) -> dict[str, int]:
+    def _estimate(
+        self, plan: TablePlan, events: list[Piece], rights: list[list[Piece]], foot: Footprint
+    ) -> dict[str, int]:
         sizes = run_sizes(plan, events, foot, self._site.budget)
         memory = check_budget(sizes, plan.missing, plan.n_buckets, self._site.budget) if plan.missing else 0
         runs = sizes.runs(plan.missing, 1 / plan.n_buckets)
         memory = max([memory, *(sizes.task_bytes(run[0], run[-1], 1 / plan.n_buckets) for run in runs)])
         read = needed_pieces(plan, events, plan.table.lookback_us)
-        looked_up = [needed_pieces(plan, pieces, lookup.reach_us) for lookup, pieces in zip(plan.table.lookups, rights, strict=True)]
+        looked_up = [
+            needed_pieces(plan, pieces, lookup.reach_us)
+            for lookup, pieces in zip(plan.table.lookups, rights, strict=True)
+        ]
         total = sum(piece.rows for piece in events)
-        computed = sum(sizes.estimate.between(part.start_us, part.end_us) for part in plan.missing if part != NULL_SLICE)
+        computed = sum(
+            sizes.estimate.between(part.start_us, part.end_us) for part in plan.missing if part != NULL_SLICE
+        )
         return {
             "rows": total,
             "rows_computed": min(computed, total),
-            "bytes_read": sum(piece.size for piece in read) + sum(p.size for pieces in looked_up for p in pieces),
-            "bytes_total": sum(piece.size for piece in events) + sum(p.size for pieces in rights for p in pieces),
+            "bytes_read": sum(piece.size for piece in read)
+            + sum(p.size for pieces in looked_up for p in pieces),
+            "bytes_total": sum(piece.size for piece in events)
+            + sum(p.size for pieces in rights for p in pieces),
             "chunks_read": len(read) + sum(len(pieces) for pieces in looked_up),
             "tasks": len(runs) * plan.n_buckets,
             "task_bytes": memory,
@@ -235,7 +282,9 @@ def needed_pieces(plan: TablePlan, pieces: list[Piece], reach: int | None) -> li
     if any(part.holds_timeless for part in plan.missing):
         found.update((piece.id, piece) for piece in index.without_time)
     if reach is None:
-        ranges: list[tuple[int | None, int]] = [(None, max(part.end_us for part in timed) - 1)] if timed else []
+        ranges: list[tuple[int | None, int]] = (
+            [(None, max(part.end_us for part in timed) - 1)] if timed else []
+        )
     else:
         ranges = [*merge_ranges((part.start_us - reach, part.end_us - 1) for part in timed)]
     for first, last in ranges:
@@ -250,11 +299,18 @@ def is_bucketed(table: CompiledTable, lookup: Lookup) -> bool:
 
 def _same_types(source: Input, lookup: Lookup) -> bool:
     # integers hash by value, so that widths may differ; compilation refuses other differences
-    return all(source.columns[a].is_integer() == lookup.right.columns[b].is_integer() for a, b in zip(lookup.left_keys, lookup.right_keys, strict=True))
+    return all(
+        source.columns[a].is_integer() == lookup.right.columns[b].is_integer()
+        for a, b in zip(lookup.left_keys, lookup.right_keys, strict=True)
+    )
 
 
 def _upstream(table: CompiledTable) -> set[str]:
-    return {found.name for found in (table.source, *(lookup.right for lookup in table.lookups)) if found.kind == "table"}
+    return {
+        found.name
+        for found in (table.source, *(lookup.right for lookup in table.lookups))
+        if found.kind == "table"
+    }
 
 
 def _slices_as_pieces(table: CompiledTable, state: TableState) -> list[Piece]:
@@ -271,7 +327,14 @@ def _slices_as_pieces(table: CompiledTable, state: TableState) -> list[Piece]:
 class TableBuild:
     """Runs the stages of one table: re-key, compute, collect."""
 
-    def __init__(self, plan: TablePlan, source: Readable, rights: list[Readable], site: Site, checks: tuple[BoundCheck, ...]) -> None:
+    def __init__(
+        self,
+        plan: TablePlan,
+        source: Readable,
+        rights: list[Readable],
+        site: Site,
+        checks: tuple[BoundCheck, ...],
+    ) -> None:
         self.plan, self.table, self.site, self.checks = plan, plan.table, site, checks
         self.source, self.rights = source, rights
         self.notes = notes_folder(site.scratch, checks)
@@ -287,7 +350,7 @@ class TableBuild:
                 self._compute(todo)
         return self._collect()
 
-    def _unit(self, part: Slice, bucket: int) -> Unit:
+    def _unit(self, part: Slice) -> Unit:
         return Unit(part, self.plan.slices[part])
 
     def _unfinished(self, bucket: int) -> tuple[Slice, ...]:
@@ -298,18 +361,25 @@ class TableBuild:
             part
             for part in self.plan.missing
             if self._finished(part, bucket) is None
-            or (self.checks and not os.path.exists(note_path(self.notes, self._unit(part, bucket), bucket)))
+            or (self.checks and not os.path.exists(note_path(self.notes, self._unit(part), bucket)))
         )
 
     def _finished(self, part: Slice, bucket: int) -> StagedFile | None:
         """The finished file of a unit; one that a power cut damaged is as good as none, and is written again."""
         try:
-            return find_staged(self.url, unit_path(self.table, self._unit(part, bucket), bucket))
+            return find_staged(self.url, unit_path(self.table, self._unit(part), bucket))
         except CorruptionError:
             return None
 
     def _compute(self, todo: dict[int, tuple[Slice, ...]]) -> None:
-        events, counts = self._rekey(self.source, self.table.source, columns_needed(self.table), self.table.keys, self.plan.n_buckets, self.table.lookback_us)
+        events, counts = self._rekey(
+            self.source,
+            self.table.source,
+            columns_needed(self.table),
+            self.table.keys,
+            self.plan.n_buckets,
+            self.table.lookback_us,
+        )
         sides = []
         for lookup, right in zip(self.table.lookups, self.rights, strict=True):
             bucketed = is_bucketed(self.table, lookup)
@@ -317,11 +387,15 @@ class TableBuild:
             manifest, _ = self._rekey(right, lookup.right, lookup.needed, keys, buckets, lookup.reach_us)
             sides.append(Side(manifest, bucketed))
         tasks = list(self._run_tasks(todo, events, tuple(sides), counts))
-        self._computed = {unit_path(self.table, self._unit(part, bucket), bucket) for bucket, parts in todo.items() for part in parts}
+        self._computed = {
+            unit_path(self.table, self._unit(part), bucket)
+            for bucket, parts in todo.items()
+            for part in parts
+        }
         stage = f"{self.table.name}: compute"
         self.site.progress.stage(stage, len(tasks))
 
-        def done(task: Task, written: Written) -> None:
+        def done(_: Task, written: Written) -> None:
             self.rows_written += written.rows
             self.quarantined += written.quarantined
             self.site.progress.advance(stage, rows=written.rows)
@@ -329,34 +403,64 @@ class TableBuild:
         run_tasks(self.site.executor, tasks, done)
 
     def _rekey(
-        self, readable: Readable, found: Input, columns: tuple[str, ...], keys: tuple[str, ...], n_buckets: int, reach: int | None
+        self,
+        readable: Readable,
+        found: Input,
+        columns: tuple[str, ...],
+        keys: tuple[str, ...],
+        n_buckets: int,
+        reach: int | None,
     ) -> tuple[str, list[int]]:
         """Make sure that the exchange files of what is needed are there; returns their manifest and rows by bucket."""
-        job = Rekey(readable.reader, columns, keys, n_buckets, os.path.join(self.site.scratch, "exchange"), found.time)
+        job = Rekey(
+            readable.reader, columns, keys, n_buckets, os.path.join(self.site.scratch, "exchange"), found.time
+        )
         needed = {piece.id for piece in needed_pieces(self.plan, readable.pieces(), reach)}
         chunks = [chunk for chunk in readable.chunks if readable.drop_name(chunk) in needed]
         paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
         stage = f"{self.table.name}: re-key {found.name}"
         self.site.progress.stage(stage, len(chunks))
         tasks = [
-            Task(os.path.basename(paths[chunk.id]), rekey, (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)), f"{stage}, {_file_of(chunk)}")
+            Task(
+                os.path.basename(paths[chunk.id]),
+                rekey,
+                (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
+                f"{stage}, {_file_of(chunk)}",
+            )
             for chunk in chunks
         ]
         counts = [0] * n_buckets
-        run_tasks(self.site.executor, tasks, lambda _, handle: self.site.progress.advance(stage, rows=handle.rows, bytes=handle.size))
+        run_tasks(
+            self.site.executor,
+            tasks,
+            lambda _, handle: self.site.progress.advance(stage, rows=handle.rows, bytes=handle.size),
+        )
         for chunk in chunks:
             for bucket, rows in enumerate(bucket_rows(paths[chunk.id]).tolist()):
                 counts[bucket] += rows
         entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
         return write_manifest(self.site.scratch, [(e[0], e[1], e[2], e[3]) for e in entries]), counts
 
-    def _run_tasks(self, todo: dict[int, tuple[Slice, ...]], events: str, sides: tuple[Side, ...], counts: list[int]) -> Iterator[Task]:
+    def _run_tasks(
+        self, todo: dict[int, tuple[Slice, ...]], events: str, sides: tuple[Side, ...], counts: list[int]
+    ) -> Iterator[Task]:
         sizes = run_sizes(self.plan, self.source.pieces(), self._footprint(), self.site.budget)
         total = max(1, sum(counts))
         for bucket, parts in todo.items():
             for run in sizes.runs(parts, counts[bucket] / total):
-                units = tuple(self._unit(part, bucket) for part in run)
-                job = Run(self.table, self.url, bucket, units, events, sides, self.plan.first_tick, self.plan.last_tick, self.checks, self.notes)
+                units = tuple(self._unit(part) for part in run)
+                job = Run(
+                    self.table,
+                    self.url,
+                    bucket,
+                    units,
+                    events,
+                    sides,
+                    self.plan.first_tick,
+                    self.plan.last_tick,
+                    self.checks,
+                    self.notes,
+                )
                 label = f"{self.table.name}, bucket {bucket}, {run[0].label} … {run[-1].label}"
                 yield Task(f"{units[0].fingerprint}-{bucket}-{len(units)}", compute_run, (job,), label)
 
@@ -371,14 +475,14 @@ class TableBuild:
         found = []
         for part in self.plan.missing:
             for bucket in range(self.plan.n_buckets):
-                staged = find_staged(self.url, unit_path(self.table, self._unit(part, bucket), bucket))
+                staged = find_staged(self.url, unit_path(self.table, self._unit(part), bucket))
                 if staged is not None:
                     found.append((part, staged))
         seen = sum(staged.rows for _, staged in found if staged.path in self._computed)
         if seen != self.rows_written:
             raise TableError(
-                f"{self.url}: tasks wrote {self.rows_written} rows, but {seen} are there. Nothing was published. Do all "
-                "workers and this process see the same store? A path must be a disk that they share."
+                f"{self.url}: tasks wrote {self.rows_written} rows, but {seen} are there. Nothing was published. "
+                "Do all workers and this process see the same store? A path must be a disk that they share."
             )
         return found
 
@@ -387,7 +491,9 @@ def _file_of(chunk: Any) -> str:
     return str(getattr(chunk.file, "path", chunk.file))
 
 
-def table_output(plan: TablePlan, state: TableState | None, new: list[tuple[Slice, StagedFile]], site: Site, found: Input) -> Readable:
+def table_output(
+    plan: TablePlan, state: TableState | None, new: list[tuple[Slice, StagedFile]], site: Site, found: Input
+) -> Readable:
     """All files of a table after its build, as the input of others."""
     kept = set(plan.reused)
     files = list(new)

@@ -1,4 +1,4 @@
-"""Checks of a spec (section 8): bound to their place, evaluated where rows are made, judged before anything is visible."""
+"""Checks of a spec (section 8): bound to a place, evaluated where rows are made, judged before they are visible."""
 
 from __future__ import annotations
 
@@ -60,7 +60,11 @@ class BoundCheck:
         return failing & compile_condition(self.where, frame.schema).mask(frame)
 
     def _looked_at(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame if self.where is None else frame.filter(compile_condition(self.where, frame.schema).mask(frame))
+        return (
+            frame
+            if self.where is None
+            else frame.filter(compile_condition(self.where, frame.schema).mask(frame))
+        )
 
     def judge(self, parts: list[CheckPartial], now_us: int) -> CheckResult:
         """Give the verdict on all rows."""
@@ -73,14 +77,16 @@ def bind(checks: tuple[Check, ...], place: str) -> tuple[BoundCheck, ...]:
     for check in checks:
         value = _value(check)
         column = check.column if len(check.columns) == 1 else None
-        spec = CheckSpec(check.kind, f"{place}.checks[{check.entry}]", column, value, check.share, check.on_fail)
+        spec = CheckSpec(
+            check.kind, f"{place}.checks[{check.entry}]", column, value, check.share, check.on_fail
+        )
         identity = fingerprint([check.kind, list(check.columns), plain(check.value), check.where])
         found.append(BoundCheck(spec, check.where, identity, check.entry))
     return tuple(found)
 
 
 def notes_folder(scratch: str, checks: tuple[BoundCheck, ...]) -> str:
-    """Where tasks leave what these checks found: a note of other checks on the same rows must not be taken for theirs."""
+    """Where tasks leave what these checks found; other checks on the same rows have another folder."""
     return os.path.join(scratch, "checks", fingerprint(sorted(check.id for check in checks)))
 
 
@@ -96,7 +102,9 @@ def _value(check: Check) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def check_problems(checks: tuple[BoundCheck, ...], schema: dict[str, pl.DataType], time: str | None) -> list[tuple[int, str]]:
+def check_problems(
+    checks: tuple[BoundCheck, ...], schema: dict[str, pl.DataType], time: str | None
+) -> list[tuple[int, str]]:
     """Find mistakes in checks against the columns that they will see: (entry, message)."""
     problems = []
     for check in checks:
@@ -106,7 +114,9 @@ def check_problems(checks: tuple[BoundCheck, ...], schema: dict[str, pl.DataType
             if check.spec.kind != "drift":
                 validate(check.spec, schema, time)
             elif check.spec.column not in schema:
-                raise ValueError(f"drift: there is no column {check.spec.column!r}. There are: {', '.join(schema)}.")
+                raise ValueError(
+                    f"drift: there is no column {check.spec.column!r}. There are: {', '.join(schema)}."
+                )
         except ValueError as error:
             problems.append((check.entry, str(error)))
     return problems

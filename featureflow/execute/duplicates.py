@@ -30,7 +30,12 @@ class Duplicates:
 
 
 def find_duplicates(
-    paths: tuple[str, ...], bucket: int, unique: tuple[str, ...], created: str | None, sequence: str | None, time: str | None
+    paths: tuple[str, ...],
+    bucket: int,
+    unique: tuple[str, ...],
+    created: str | None,
+    sequence: str | None,
+    time: str | None,
 ) -> Duplicates:
     """Find the rows of a bucket that are not the first known of their unique value.
 
@@ -65,11 +70,11 @@ def write_drop_lists(found: list[Duplicates], n_chunks: int, folder: str) -> lis
     chunks = np.concatenate([one.chunk for one in found]) if found else np.empty(0, np.int64)
     rows = np.concatenate([one.row for one in found]) if found else np.empty(0, np.int64)
     order = np.lexsort((rows, chunks))
-    chunks, rows = chunks[order], rows[order].astype(np.uint32)
+    chunks, rows = chunks[order], rows[order]
     bounds = np.searchsorted(chunks, np.arange(n_chunks + 1))
     paths: list[str | None] = []
     for chunk in range(n_chunks):
-        positions = rows[bounds[chunk] : bounds[chunk + 1]]
+        positions = rows[bounds[chunk] : bounds[chunk + 1]].astype(np.uint32)
         if len(positions) == 0:
             paths.append(None)
             continue

@@ -78,7 +78,9 @@ class Evaluator:
             error.add_note(f"while computing {feature.name!r}")
             raise
         if len(values) != len(windows.lo):
-            raise ComputeError(f"{feature.op} gave {len(values)} values for {len(windows.lo)} rows of {feature.name!r}.")
+            raise ComputeError(
+                f"{feature.op} gave {len(values)} values for {len(windows.lo)} rows of {feature.name!r}."
+            )
         if feature.fills_empty:
             values = self._fill_empty(values, feature, windows)
         return values if values.type == feature.type else values.cast(feature.type)
@@ -126,8 +128,17 @@ class Evaluator:
 def physical(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_], pa.Array | None]:
     """Split an Arrow array into what kernels take: values, validity, and sorted categories of strings."""
     kind = array.type
-    valid = np.ones(len(array), np.bool_) if array.null_count == 0 else array.is_valid().to_numpy(zero_copy_only=False)
-    if pa.types.is_large_string(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    valid = (
+        np.ones(len(array), np.bool_)
+        if array.null_count == 0
+        else array.is_valid().to_numpy(zero_copy_only=False)
+    )
+    if (
+        pa.types.is_large_string(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    ):
         words = sorted_distinct(array)
         codes = pc.index_in(array, value_set=words, skip_nulls=True).fill_null(0)
         return codes.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), valid, words

@@ -51,15 +51,24 @@ class Chunk:
 
     def touches(self, first_us: int, last_us: int) -> bool:
         """Whether a row can have a time in the closed range."""
-        return self.min_us is not None and self.max_us is not None and self.min_us <= last_us and self.max_us >= first_us
+        return (
+            self.min_us is not None
+            and self.max_us is not None
+            and self.min_us <= last_us
+            and self.max_us >= first_us
+        )
 
 
 class RowReader(Protocol):
     """Reads chunks of one input, applying its row steps; picklable, and named by its content."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """Name of everything about how the rows are made."""
 
-    def read(self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None) -> pl.DataFrame:
+    def read(
+        self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None
+    ) -> pl.DataFrame:
         """Read these columns of a chunk; with ``row_position`` also each row's position, as UInt32."""
 
 
@@ -82,7 +91,16 @@ class Rekey:
 
     def path(self, chunk: Chunk, drop_id: str = "") -> str:
         """Where the exchange file of a chunk is, or will be."""
-        content = [LAYOUT, self.reader.id, chunk.id, drop_id, list(self.columns), list(self.keys), self.n_buckets, list(self.hashed)]
+        content = [
+            LAYOUT,
+            self.reader.id,
+            chunk.id,
+            drop_id,
+            list(self.columns),
+            list(self.keys),
+            self.n_buckets,
+            list(self.hashed),
+        ]
         name = fingerprint(content)
         return os.path.join(self.folder, name[:2], f"{name}.arrow")
 
@@ -165,7 +183,9 @@ def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, p
     except OSError as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        raise ComputeError(f"Can't write {path}: {error}. Is the scratch disk full? Set --scratch to a folder with space.") from error
+        raise ComputeError(
+            f"Can't write {path}: {error}. Is the scratch disk full? Set --scratch to a folder with space."
+        ) from error
 
 
 def plain_arrow(frame: pl.DataFrame) -> pa.Table:

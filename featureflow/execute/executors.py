@@ -149,7 +149,12 @@ def usable_cores() -> int:
 
 
 def open_executor(
-    scheduler: str | None, *, client: Any = None, workers: int | None = None, memory_bytes: int | None = None, scratch: str
+    scheduler: str | None,
+    *,
+    client: Any = None,
+    workers: int | None = None,
+    memory_bytes: int | None = None,
+    scratch: str,
 ) -> Executor:
     """Open what ``--scheduler`` names: ``threads``, ``local`` or an address such as ``tcp://10.0.0.1:8786``.
 
@@ -174,7 +179,9 @@ def open_executor(
         return _local_cluster(workers, memory_bytes, cores, scratch)
     if "://" in scheduler:
         return _connect(scheduler)
-    raise PlanError(f"--scheduler {scheduler!r} is unknown. Give threads, local or an address such as tcp://host:8786.")
+    raise PlanError(
+        f"--scheduler {scheduler!r} is unknown. Give threads, local or an address such as tcp://host:8786."
+    )
 
 
 def _local_cluster(workers: int | None, memory_bytes: int | None, cores: int, scratch: str) -> Executor:
@@ -202,8 +209,12 @@ def _connect(address: str) -> Executor:
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, TimeoutError) as error:
-        raise Unreachable(f"No Dask scheduler answers at {address}: {error}. Is it running, and is the address right?") from error
+        raise Unreachable(
+            f"No Dask scheduler answers at {address}: {error}. Is it running, and is the address right?"
+        ) from error
     if not client.scheduler_info(n_workers=-1)["workers"]:
         client.close()
-        raise Unreachable(f"The Dask scheduler at {address} has no workers. Start some: dask worker {address}")
+        raise Unreachable(
+            f"The Dask scheduler at {address} has no workers. Start some: dask worker {address}"
+        )
     return DaskExecutor(client, (client,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -29,8 +29,10 @@ def ticks_between(grid: Grid, first_us: int, last_us: int) -> NDArray[np.int64]:
     low = _local_us(first_us - _DAY_US, grid.timezone)
     high = _local_us(last_us + _DAY_US, grid.timezone)
     local = np.arange(low // every * every, high + 1, every, dtype=np.int64)
-    moments = pl.Series(local).cast(pl.Datetime("us")).dt.replace_time_zone(
-        grid.timezone, ambiguous="earliest", non_existent="null"
+    moments = (
+        pl.Series(local)
+        .cast(pl.Datetime("us"))
+        .dt.replace_time_zone(grid.timezone, ambiguous="earliest", non_existent="null")
     )
     ticks = np.unique(moments.drop_nulls().dt.timestamp("us").to_numpy())
     return ticks[(ticks >= first_us) & (ticks <= last_us)]
@@ -49,5 +51,5 @@ def last_tick(grid: Grid, last_event_us: int) -> int:
 def _local_us(us: int, timezone: str) -> int:
     from zoneinfo import ZoneInfo
 
-    local: datetime = to_datetime(us).astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
-    return int((local - datetime(1970, 1, 1)).total_seconds()) * 1_000_000
+    offset = to_datetime(us).astimezone(ZoneInfo(timezone)).utcoffset() or timedelta(0)
+    return us + offset // timedelta(microseconds=1)

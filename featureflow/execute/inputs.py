@@ -39,7 +39,8 @@ class Readable:
     def pieces(self) -> list[Piece]:
         """The chunks by name and time. A chunk with dropped rows has another name than without."""
         return [
-            Piece(self.drop_name(chunk), chunk.min_us, chunk.max_us, chunk.null_times, chunk.rows, chunk.size) for chunk in self.chunks
+            Piece(self.drop_name(chunk), chunk.min_us, chunk.max_us, chunk.null_times, chunk.rows, chunk.size)
+            for chunk in self.chunks
         ]
 
     def drop_name(self, chunk: Chunk) -> str:
@@ -61,18 +62,31 @@ class SourceChunks:
     quarantine: tuple[BoundCheck, ...] = ()
     finish: bool = True
 
-    def read(self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None) -> pl.DataFrame:
+    def read(
+        self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None
+    ) -> pl.DataFrame:
         """See `RowReader`."""
-        checked = [name for check in self.quarantine for name in check.columns_read(self.source.output_schema)]
+        checked = [
+            name for check in self.quarantine for name in check.columns_read(self.source.output_schema)
+        ]
         needed = dict.fromkeys((*columns, *checked))
         made = [udf for udf in self.udfs if udf.name in needed]
-        raw = [*(name for name in needed if name not in {u.name for u in self.udfs}), *(name for udf in made for name in udf.inputs)]
+        raw = [
+            *(name for name in needed if name not in {u.name for u in self.udfs}),
+            *(name for udf in made for name in udf.inputs),
+        ]
         frame = self.source.read(
-            chunk.file, list(dict.fromkeys(raw)), groups=chunk.row_groups, row_position=row_position is not None, finish=self.finish
+            chunk.file,
+            list(dict.fromkeys(raw)),
+            groups=chunk.row_groups,
+            row_position=row_position is not None,
+            finish=self.finish,
         )
         for udf in made:
             inputs = [frame[name] for name in udf.inputs]
-            frame = frame.with_columns(call(udf.name, udf.function or "", inputs, dict(udf.params), udf.dtype or pl.Null()))
+            frame = frame.with_columns(
+                call(udf.name, udf.function or "", inputs, dict(udf.params), udf.dtype or pl.Null())
+            )
         for check in self.quarantine:
             frame = frame.filter(~check.bad(frame))
         return frame.select([*columns, *([row_position] if row_position else [])])
@@ -85,7 +99,9 @@ class TableChunks:
     id: str
     root: str
 
-    def read(self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None) -> pl.DataFrame:
+    def read(
+        self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None
+    ) -> pl.DataFrame:
         """See `RowReader`."""
         from featureflow.core.storage import is_local, join, read_bytes
 
@@ -95,7 +111,9 @@ class TableChunks:
             with pq.ParquetFile(source, page_checksum_verification=True) as file:
                 frame = pl.DataFrame(file.read(columns=list(columns)))
         except (OSError, pa.ArrowInvalid) as error:
-            raise CorruptionError(f"{url}: {error}. Run `featureflow verify`, or build again with --full.") from error
+            raise CorruptionError(
+                f"{url}: {error}. Run `featureflow verify`, or build again with --full."
+            ) from error
         frame = frame.select(columns)
         return frame if row_position is None else frame.with_row_index(row_position)
 
@@ -121,8 +139,13 @@ def readable_source(scanned: ScannedSource, checks: tuple[BoundCheck, ...] = ())
                     id=fingerprint([scanned.id, *name, [g.index for g in groups]]),
                 )
             )
-    files = [{"path": f.file.path, "size": f.file.size, "version": f.file.version, "rows": f.rows} for f in scanned.facts]
-    reader = SourceChunks(scanned.id, scanned.reader, scanned.udfs, tuple(check for check in checks if check.quarantines))
+    files = [
+        {"path": f.file.path, "size": f.file.size, "version": f.file.version, "rows": f.rows}
+        for f in scanned.facts
+    ]
+    reader = SourceChunks(
+        scanned.id, scanned.reader, scanned.udfs, tuple(check for check in checks if check.quarantines)
+    )
     return Readable(scanned.input, reader, tuple(chunks), files, delta_version=scanned.delta_version)
 
 
@@ -137,7 +160,9 @@ def unfinished(readable: Readable) -> Readable:
     """The same source as read before fill, clip and mask."""
     if not isinstance(readable.reader, SourceChunks):
         return readable
-    return replace(readable, reader=replace(readable.reader, id=f"{readable.reader.id}-unfinished", finish=False))
+    return replace(
+        readable, reader=replace(readable.reader, id=f"{readable.reader.id}-unfinished", finish=False)
+    )
 
 
 def _cut(groups: Any) -> list[list[Any]]:
@@ -153,7 +178,9 @@ def _cut(groups: Any) -> list[list[Any]]:
     return runs
 
 
-def readable_table(table: CompiledTable, root: str, source: Input, files: list[tuple[Slice, StagedFile]]) -> Readable:
+def readable_table(
+    table: CompiledTable, root: str, source: Input, files: list[tuple[Slice, StagedFile]]
+) -> Readable:
     """Take the files of a feature table's new version as chunks."""
     chunks = tuple(
         Chunk(

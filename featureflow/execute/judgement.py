@@ -84,7 +84,8 @@ def _noted(folder: str, plan: TablePlan, checks: list[BoundCheck]) -> Partials:
             with open(note_path(folder, Unit(part, plan.slices[part]), bucket), encoding="utf-8") as file:
                 notes.append(json.load(file))
         found[part.label] = {
-            check.id: merge([CheckPartial.from_json(note[check.id]) for note in notes]).to_json() for check in checks
+            check.id: merge([CheckPartial.from_json(note[check.id]) for note in notes]).to_json()
+            for check in checks
         }
     return found
 
@@ -98,14 +99,17 @@ def _kept_files(plan: TablePlan, state: TableState | None) -> dict[str, list[Sta
     return files
 
 
-def _from_files(site: Site, plan: TablePlan, files: list[StagedFile], checks: list[BoundCheck]) -> dict[str, Any]:
+def _from_files(
+    site: Site, plan: TablePlan, files: list[StagedFile], checks: list[BoundCheck]
+) -> dict[str, Any]:
     """Evaluate checks that are new on files that are not."""
     from featureflow.library.checks.evaluate import merge
 
     frames = [_read(join(site.table_url(plan.table.name), staged.path)) for staged in files]
     empty = pl.DataFrame(pa.Table.from_batches([], plan.table.schema))
     return {
-        check.id: merge([check.partial(frame, plan.table.time) for frame in (frames or [empty])]).to_json() for check in checks
+        check.id: merge([check.partial(frame, plan.table.time) for frame in (frames or [empty])]).to_json()
+        for check in checks
     }
 
 
@@ -128,7 +132,9 @@ def _unique_over(urls: list[str], check: BoundCheck) -> CheckPartial:
     return CheckPartial(int(total.item()), bad, sample)
 
 
-def judge_source(site: Site, name: str, readable: Readable, checks: tuple[BoundCheck, ...], now_us: int) -> list[CheckResult]:
+def judge_source(
+    site: Site, name: str, readable: Readable, checks: tuple[BoundCheck, ...], now_us: int
+) -> list[CheckResult]:
     """Judge a source's checks over all of its chunks; what was found of a chunk is kept on scratch."""
     by_row = tuple(check for check in checks if check.spec.kind not in WHOLE_KINDS)
     parts: list[dict[str, Any]] = []
@@ -137,11 +143,16 @@ def judge_source(site: Site, name: str, readable: Readable, checks: tuple[BoundC
     site.progress.stage(stage, len(readable.chunks))
     tasks = []
     for chunk in readable.chunks:
-        note = os.path.join(folder, f"{fingerprint([chunk.id, [check.id for check in by_row], [c.quarantines for c in by_row]])}.json")
+        note = os.path.join(
+            folder,
+            f"{fingerprint([chunk.id, [check.id for check in by_row], [c.quarantines for c in by_row]])}.json",
+        )
         side = join(site.store_url, "_ff", "quarantine", name, f"{chunk.id}.parquet")
-        tasks.append(Task(note, check_chunk, (unchecked(readable), chunk, by_row, note, side), f"{stage} {chunk.id}"))
+        tasks.append(
+            Task(note, check_chunk, (unchecked(readable), chunk, by_row, note, side), f"{stage} {chunk.id}")
+        )
 
-    def done(task: Task, found: dict[str, Any]) -> None:
+    def done(_: Task, found: dict[str, Any]) -> None:
         parts.append(found)
         site.progress.advance(stage)
 
@@ -158,7 +169,9 @@ def judge_source(site: Site, name: str, readable: Readable, checks: tuple[BoundC
     return results
 
 
-def check_chunk(readable: Readable, chunk: Chunk, checks: tuple[BoundCheck, ...], note: str, quarantine: str) -> dict[str, Any]:
+def check_chunk(
+    readable: Readable, chunk: Chunk, checks: tuple[BoundCheck, ...], note: str, quarantine: str
+) -> dict[str, Any]:
     """Evaluate a source's checks on one chunk; rows for quarantine go to a side file."""
     if os.path.exists(note):
         with open(note, encoding="utf-8") as file:
@@ -179,4 +192,3 @@ def check_chunk(readable: Readable, chunk: Chunk, checks: tuple[BoundCheck, ...]
         write_quarantine(frame.filter(failing).to_arrow(compat_level=pl.CompatLevel.oldest()), quarantine)
     write_atomic(note, json.dumps(found).encode(), durable=False)
     return found
-

@@ -17,7 +17,9 @@ from featureflow.kernels.ordering import group_order, offsets_from_codes
 from featureflow.plan.nodes import Lookup
 
 
-def look_up(lookup: Lookup, left_keys: list[pa.Array], left_times: NDArray[np.int64], right: pa.Table) -> list[pa.Array]:
+def look_up(
+    lookup: Lookup, left_keys: list[pa.Array], left_times: NDArray[np.int64], right: pa.Table
+) -> list[pa.Array]:
     """Find for each left row the latest known right row at or before its time.
 
     Parameters
@@ -44,7 +46,9 @@ def look_up(lookup: Lookup, left_keys: list[pa.Array], left_times: NDArray[np.in
     order = tuple(name for name in (lookup.right.sequence, lookup.right.created) if name)
     rows = sort_rows(right, lookup.right_keys, lookup.right.time, order)
     events = rows.events
-    left_codes, right_codes, n_keys = encode_pair(left_keys, [column(events, key) for key in lookup.right_keys])
+    left_codes, right_codes, n_keys = encode_pair(
+        left_keys, [column(events, key) for key in lookup.right_keys]
+    )
     left_codes = np.where(left_times == NO_TIME, -1, left_codes)
     permutation = group_order(left_codes + 1, left_times).astype(np.int64, copy=False)
     n_apart = int(np.searchsorted(left_codes[permutation], 0))

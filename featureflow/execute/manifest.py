@@ -36,5 +36,8 @@ def touching(path: str, first_us: int | None, last_us: int, *, with_null: bool =
     return tuple(
         name
         for name, low, high, null in read_manifest(path)
-        if (low is not None and high is not None and low <= last_us and (first_us is None or high >= first_us)) or (with_null and null)
+        if (
+            low is not None and high is not None and low <= last_us and (first_us is None or high >= first_us)
+        )
+        or (with_null and null)
     )

@@ -31,14 +31,20 @@ class Author:
             user = "unknown"
         try:
             found = subprocess.run(
-                ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+                ["git", "-C", str(folder), "rev-parse", "HEAD"],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
             return cls(user, None)
         return cls(user, found.stdout.strip() or None if found.returncode == 0 else None)
 
 
-def changed_files(plan: TablePlan, state: TableState | None, new: list[tuple[Slice, StagedFile]]) -> tuple[list[StagedFile], list[str]]:
+def changed_files(
+    plan: TablePlan, state: TableState | None, new: list[tuple[Slice, StagedFile]]
+) -> tuple[list[StagedFile], list[str]]:
     """Files to add and paths to remove, so that the table has exactly the plan's slices."""
     adds = [staged for _, staged in new]
     if state is None:
@@ -77,7 +83,13 @@ def publish_table(
     adds, removes = changed_files(plan, state, new)
     same_definition = state is not None and state.definition_hash == plan.table.definition_hash
     slices = {part.label: mark for part, mark in plan.slices.items()}
-    if state is not None and same_definition and not adds and not removes and slices == state.record["slices"]:
+    if (
+        state is not None
+        and same_definition
+        and not adds
+        and not removes
+        and slices == state.record["slices"]
+    ):
         return None
     table = plan.table
     record = {

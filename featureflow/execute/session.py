@@ -18,7 +18,7 @@ from featureflow.execute.inputs import Readable
 from featureflow.execute.judgement import judge_source, judge_table
 from featureflow.execute.publish import Author, changed_files, publish_table
 from featureflow.execute.stages import TablePlan
-from featureflow.observe.report import RunReport, TableOutcome
+from featureflow.observe.report import RunReport, StageReport, TableOutcome
 from featureflow.plan.compile import as_input
 from featureflow.plan.slices import Slice
 from featureflow.spec.load import LoadedProject
@@ -81,7 +81,13 @@ class Session:
         table = plan.table
         state = self._plan.states[table.name]
         checks = self._plan.table_checks[table.name]
-        run = TableBuild(plan, self._input(table.source.name), [self._input(lookup.right.name) for lookup in table.lookups], self._site, checks)
+        run = TableBuild(
+            plan,
+            self._input(table.source.name),
+            [self._input(lookup.right.name) for lookup in table.lookups],
+            self._site,
+            checks,
+        )
         new = run.run()
         self._outputs[table.name] = table_output(plan, state, new, self._site, as_input(table))
         if run.quarantined:
@@ -102,7 +108,9 @@ class Session:
         self._warnings.extend(result.message for result in failed if result.on_fail != "error")
         fatal = [result.message for result in failed if result.on_fail == "error"]
         if fatal:
-            raise CheckFailed("\n".join([*fatal, "Nothing was published. Mend the data or the check, and build again."]))
+            raise CheckFailed(
+                "\n".join([*fatal, "Nothing was published. Mend the data or the check, and build again."])
+            )
 
     def _publish(self, built: _Built) -> TableOutcome:
         plan = built.plan
@@ -124,7 +132,14 @@ class Session:
             files_reused=published.files_kept if published else (state.info.files if state else 0),
             slices_computed=len(plan.missing),
             checks=[
-                {"name": r.label, "passed": r.passed, "on_fail": r.on_fail, "message": r.message, "rows": r.bad} for r in built.checks
+                {
+                    "name": r.label,
+                    "passed": r.passed,
+                    "on_fail": r.on_fail,
+                    "message": r.message,
+                    "rows": r.bad,
+                }
+                for r in built.checks
             ],
         )
 
@@ -157,7 +172,7 @@ class Session:
         }
 
     def _report(self, outcomes: list[TableOutcome], status: str) -> RunReport:
-        stages = getattr(self._site.progress, "stages", list)()
+        stages: list[StageReport] = getattr(self._site.progress, "stages", list)()
         return RunReport(
             build_id=self.build_id,
             project=self._loaded.project.project,
@@ -180,7 +195,8 @@ class Session:
 
     def _lineage(self) -> dict[str, Any]:
         return {
-            plan.table.name: {column: list(origins) for column, origins in plan.table.lineage.items()} for plan in self._plan.tables
+            plan.table.name: {column: list(origins) for column, origins in plan.table.lineage.items()}
+            for plan in self._plan.tables
         }
 
 

@@ -96,7 +96,9 @@ def lookup_bytes(lookup: Lookup, pieces: list[Piece]) -> int:
     return sum(piece.rows for piece in pieces) * frame_row_bytes(lookup.right.columns, lookup.needed)
 
 
-def choose_buckets(table: CompiledTable, events: list[Piece], foot: Footprint, budget: Budget, slots: int) -> int:
+def choose_buckets(
+    table: CompiledTable, events: list[Piece], foot: Footprint, budget: Budget, slots: int
+) -> int:
     """Choose the number of buckets for a table's first version."""
     rows = sum(piece.rows for piece in events)
     index = PieceIndex(events)
@@ -120,21 +122,29 @@ class RowEstimate:
     """Estimated rows of an input before any instant, as if a piece's rows were spread evenly over its time."""
 
     def __init__(self, pieces: list[Piece]) -> None:
-        timed = [(p.min_us, p.max_us + 1, p.rows) for p in pieces if p.min_us is not None and p.max_us is not None]
-        starts, ends, rows = (np.array(column, np.float64) for column in zip(*timed, strict=True)) if timed else (np.empty(0),) * 3
+        timed = [
+            (p.min_us, p.max_us + 1, p.rows) for p in pieces if p.min_us is not None and p.max_us is not None
+        ]
+        starts, ends, rows = (
+            (np.array(column, np.float64) for column in zip(*timed, strict=True))
+            if timed
+            else (np.empty(0),) * 3
+        )
         rates = rows / (ends - starts) if timed else rows
         points = np.concatenate((starts, ends))
         order = np.argsort(points, kind="stable")
         self._points = points[order]
         slope = np.cumsum(np.concatenate((rates, -rates))[order])
-        self._rows = np.concatenate(([0.0], np.cumsum(slope[:-1] * np.diff(self._points)))) if timed else np.empty(0)
+        self._rows = (
+            np.concatenate(([0.0], np.cumsum(slope[:-1] * np.diff(self._points)))) if timed else np.empty(0)
+        )
 
     def between(self, first_us: int | None, end_us: int) -> int:
         """Rows with ``first <= time < end``."""
         if len(self._points) == 0:
             return 0
         low = 0.0 if first_us is None else np.interp(first_us, self._points, self._rows)
-        return max(0, int(round(float(np.interp(end_us, self._points, self._rows) - low))))
+        return max(0, round(float(np.interp(end_us, self._points, self._rows) - low)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +197,8 @@ def check_budget(sizes: RunSizes, missing: tuple[Slice, ...], n_buckets: int, bu
             worst, where = size, f"slice {part.label}"
     if worst > budget.task_bytes:
         raise PlanError(
-            f"features.{sizes.table.name}: a task needs {worst / 1e9:.2f} GB for {where} in {n_buckets} buckets; its budget "
-            f"is {budget.task_bytes / 1e9:.2f} GB ({budget.limit_bytes / 1e9:.1f} GB for {budget.threads} threads). "
+            f"features.{sizes.table.name}: a task needs {worst / 1e9:.2f} GB for {where} in {n_buckets} buckets; "
+            f"its budget is {budget.task_bytes / 1e9:.2f} GB ({budget.limit_bytes / 1e9:.1f} GB for {budget.threads} threads). "
             "Raise --memory, lower --workers, use a smaller `partition:`, shorter windows or a ttl on the look-ups."
         )
     return worst

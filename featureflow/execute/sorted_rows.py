@@ -55,7 +55,9 @@ class SortedRows:
 
 def concatenate(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """Join batches into a table of one chunk a column."""
-    return pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches], schema).combine_chunks()
+    return pa.Table.from_batches(
+        [batch.replace_schema_metadata(None) for batch in batches], schema
+    ).combine_chunks()
 
 
 def column(table: pa.Table, name: str) -> pa.Array:
@@ -72,7 +74,9 @@ def microseconds(array: pa.Array) -> NDArray[np.int64]:
     return np.asarray(integers.fill_null(NO_TIME)) if integers.null_count else np.asarray(integers)
 
 
-def sort_rows(table: pa.Table, keys: tuple[str, ...], time: str | None, order: tuple[str, ...] = ()) -> SortedRows:
+def sort_rows(
+    table: pa.Table, keys: tuple[str, ...], time: str | None, order: tuple[str, ...] = ()
+) -> SortedRows:
     """Sort rows by keys, time and tie-breakers.
 
     Cost: O(n) for the sort by keys and time, O(t log t) for the t rows that are tied.
@@ -108,7 +112,9 @@ def _break_ties(
     if len(starts) == 0:
         return permutation
     lengths = stops - starts
-    places = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths) + np.arange(lengths.sum())
+    places = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths) + np.arange(
+        lengths.sum()
+    )
     run = np.repeat(np.arange(len(starts)), lengths)
     tied = permutation[places]
     rows = take_rows(table, tied)
@@ -126,6 +132,6 @@ def _rank(array: pa.Array) -> NDArray[np.int64]:
 
 
 def signs(rows: pa.Table) -> list[NDArray[np.bool_]]:
-    """Sign bits of the float columns: a row hash takes -0.0 for 0.0, but the bytes of the result would tell them apart."""
+    """Sign bits of the float columns: a row hash takes -0.0 for 0.0, but the result's bytes differ."""
     floats = [column(rows, field.name) for field in rows.schema if pa.types.is_floating(field.type)]
     return [np.signbit(values.fill_null(0).to_numpy(zero_copy_only=False)) for values in floats]

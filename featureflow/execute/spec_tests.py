@@ -20,7 +20,18 @@ from featureflow.spec.load import LoadedProject
 from featureflow.spec.models import Project, Source, SourceOptions, SpecTest
 
 _TOLERANCE = 1e-9
-_NUMERIC_OPS = {"sum", "mean", "stddev_samp", "stddev_pop", "var_samp", "var_pop", "skew", "kurtosis", "median", "slope"}
+_NUMERIC_OPS = {
+    "sum",
+    "mean",
+    "stddev_samp",
+    "stddev_pop",
+    "var_samp",
+    "var_pop",
+    "skew",
+    "kurtosis",
+    "median",
+    "slope",
+}
 
 
 def prepare(loaded: LoadedProject, test: SpecTest, folder: str) -> tuple[LoadedProject, list[str]]:
@@ -43,9 +54,9 @@ def prepare(loaded: LoadedProject, test: SpecTest, folder: str) -> tuple[LoadedP
 def _given_source(project: Project, name: str, rows: tuple[dict[str, Any], ...], folder: str) -> Source:
     source = project.sources[name]
     instants = {column for column in (source.time, source.created) if column and column not in source.derive}
-    types = {column: "timestamp" for column in instants} | dict(source.columns)
+    types = dict.fromkeys(instants, "timestamp") | dict(source.columns)
     names = dict.fromkeys(column for row in rows for column in row)
-    wanted = {column: "string" for column in _columns_named(project, name)}
+    wanted = dict.fromkeys(_columns_named(project, name), "string")
     wanted.update(_types_by_use(project, name))
     for column, kind in wanted.items():
         if column not in names and column not in source.derive and column not in source.udf:
@@ -55,7 +66,13 @@ def _given_source(project: Project, name: str, rows: tuple[dict[str, Any], ...],
     series = [each.cast(pl.String) if each.dtype == pl.Null else each for each in series]
     path = os.path.join(folder, f"{name}.parquet")
     pl.DataFrame(series).write_parquet(path)
-    update = {"path": (path,), "format": "parquet", "columns": types, "options": SourceOptions(), "checks": ()}
+    update = {
+        "path": (path,),
+        "format": "parquet",
+        "columns": types,
+        "options": SourceOptions(),
+        "checks": (),
+    }
     return source.model_copy(update={**update, "missing_columns": "null"})
 
 
@@ -75,7 +92,9 @@ def _columns_named(project: Project, name: str) -> list[str]:
         if feature.source == name:
             found += [*feature.keys, *feature.keep]
             for entry in feature.aggregate:
-                found += [column for column in (entry.column, entry.by, *(op.other for op in entry.ops)) if column]
+                found += [
+                    column for column in (entry.column, entry.by, *(op.other for op in entry.ops)) if column
+                ]
                 found += column_names(entry.where) if entry.where else []
             found += [left for lookup in feature.lookup for left in lookup.keys]
         for lookup in feature.lookup:
@@ -87,7 +106,7 @@ def _columns_named(project: Project, name: str) -> list[str]:
 def _types_by_use(project: Project, name: str) -> dict[str, str]:
     """Types of columns that are aggregated as numbers."""
     source = project.sources[name]
-    found = {column: "float64" for column in source.clip}
+    found = dict.fromkeys(source.clip, "float64")
     for feature in project.features.values():
         for entry in feature.aggregate if feature.source == name else ():
             if entry.column and any(op.name in _NUMERIC_OPS for op in entry.ops):
@@ -95,17 +114,25 @@ def _types_by_use(project: Project, name: str) -> dict[str, str]:
     return found
 
 
-def compare(expected: tuple[dict[str, Any], ...], actual: pl.DataFrame, keys: list[str], place: str) -> list[str]:
+def compare(
+    expected: tuple[dict[str, Any], ...], actual: pl.DataFrame, keys: list[str], place: str
+) -> list[str]:
     """Say which expected rows are not there; columns that an expected row leaves out may have any value."""
     problems = []
     left = list(actual.iter_rows(named=True))
     for i, row in enumerate(expected):
         unknown = [column for column in row if column not in actual.columns]
         if unknown:
-            problems.append(f"{place}[{i}]: there is no column {unknown[0]!r}; there are {', '.join(actual.columns)}.")
+            problems.append(
+                f"{place}[{i}]: there is no column {unknown[0]!r}; there are {', '.join(actual.columns)}."
+            )
             continue
-        candidates = [found for found in left if all(same(row[key], found[key]) for key in keys if key in row)]
-        match = next((found for found in candidates if all(same(value, found[c]) for c, value in row.items())), None)
+        candidates = [
+            found for found in left if all(same(row[key], found[key]) for key in keys if key in row)
+        ]
+        match = next(
+            (found for found in candidates if all(same(value, found[c]) for c, value in row.items())), None
+        )
         if match is not None:
             left.remove(match)
             continue
@@ -118,7 +145,11 @@ def _difference(row: dict[str, Any], candidates: list[dict[str, Any]], keys: lis
     if not candidates:
         return f"there is no row with {where}."
     found = candidates[0]
-    parts = [f"{column} is {found[column]!r}, expected {value!r}" for column, value in row.items() if not same(value, found[column])]
+    parts = [
+        f"{column} is {found[column]!r}, expected {value!r}"
+        for column, value in row.items()
+        if not same(value, found[column])
+    ]
     return f"row with {where}: {'; '.join(parts) or 'it is there, but not so often'}."
 
 
@@ -135,7 +166,11 @@ def same(expected: Any, actual: Any) -> bool:
     if isinstance(actual, (int, float)) and isinstance(expected, (int, float)):
         return expected == actual or math.isclose(expected, actual, rel_tol=_TOLERANCE)
     if isinstance(actual, list):
-        return isinstance(expected, (list, tuple)) and len(expected) == len(actual) and all(map(same, expected, actual))
+        return (
+            isinstance(expected, (list, tuple))
+            and len(expected) == len(actual)
+            and all(map(same, expected, actual))
+        )
     return bool(expected == actual) or str(expected) == str(actual)
 
 

@@ -84,13 +84,19 @@ class TablePlan:
         return bool(self.missing or self.dropped) or self.current is None
 
     def pieces(self) -> list[Piece]:
-        """This table's slices as the input of another table."""
+        """Give the slices as the input of another table."""
         rows = self.estimate.get("rows", 0) // max(1, len(self.slices))
         width = self.estimate.get("output_row_bytes", 0)
         return [
             Piece(f"{self.table.name}:{mark}", None, None, 1, rows, rows * width)
             if part == NULL_SLICE
-            else Piece(f"{self.table.name}:{mark}", *clipped(part, self.reach), int(part.holds_timeless), rows, rows * width)
+            else Piece(
+                f"{self.table.name}:{mark}",
+                *clipped(part, self.reach),
+                int(part.holds_timeless),
+                rows,
+                rows * width,
+            )
             for part, mark in self.slices.items()
         ]
 
@@ -226,14 +232,19 @@ def _reach(source: PieceIndex, first_tick: int | None, final_tick: int | None) -
     return None if latest is None or source.timed[0].min_us is None else (source.timed[0].min_us, latest)
 
 
-def _slices(table: CompiledTable, source: PieceIndex, first_tick: int | None, final_tick: int | None) -> list[Slice]:
+def _slices(
+    table: CompiledTable, source: PieceIndex, first_tick: int | None, final_tick: int | None
+) -> list[Slice]:
     if table.grid is not None:
         if first_tick is None or final_tick is None or final_tick < first_tick:
             return []
         return slices_of_ranges([(first_tick, final_tick)], table.partition)
     if table.partition == "none":
         return [slice_at(0, "none")] if source.timed or source.without_time else []
-    found = slices_of_ranges([(p.min_us, p.max_us) for p in source.timed if p.min_us is not None and p.max_us is not None], table.partition)
+    found = slices_of_ranges(
+        [(p.min_us, p.max_us) for p in source.timed if p.min_us is not None and p.max_us is not None],
+        table.partition,
+    )
     return [NULL_SLICE, *found] if source.without_time else found
 
 
@@ -303,7 +314,10 @@ def _explain(
     if current is None:
         return "new", "no version yet"
     if not same:
-        return "definition changed", f"definition {current.definition_hash[:8]} of version {current.version} is another"
+        return (
+            "definition changed",
+            f"definition {current.definition_hash[:8]} of version {current.version} is another",
+        )
     if full:
         return "full rebuild", "--full was given"
     if not missing and not dropped:

@@ -15,16 +15,22 @@ from featureflow.observe.progress import Progress
 BUCKET_BYTES = 256 << 20
 
 
-def drop_duplicates(executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress) -> Readable:
+def drop_duplicates(
+    executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress
+) -> Readable:
     """Find the rows that repeat an earlier one, and have the readers drop them."""
     if not readable.chunks:
         return readable
     found = repeated_rows(executor, unfinished(readable), unique, scratch, progress)
     lists = write_drop_lists(found, len(readable.chunks), os.path.join(scratch, "drops"))
-    return with_drops(readable, {chunk.id: path for chunk, path in zip(readable.chunks, lists, strict=True) if path})
+    return with_drops(
+        readable, {chunk.id: path for chunk, path in zip(readable.chunks, lists, strict=True) if path}
+    )
 
 
-def repeated_rows(executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress) -> list[Duplicates]:
+def repeated_rows(
+    executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress
+) -> list[Duplicates]:
     """Find the rows that repeat an earlier one in the unique columns, by chunk and position.
 
     Cost: reads the new chunks once, the unique columns of all; an exchange of these columns is kept on scratch.
@@ -33,7 +39,15 @@ def repeated_rows(executor: Executor, readable: Readable, unique: tuple[str, ...
     roles = [name for name in (source.created, source.sequence, source.time) if name]
     columns = tuple(dict.fromkeys((*unique, *roles)))
     n_buckets = max(1, sum(chunk.rows for chunk in readable.chunks) * 24 * len(columns) // BUCKET_BYTES)
-    job = Rekey(readable.reader, columns, unique, n_buckets, os.path.join(scratch, "exchange"), source.time, hashed=tuple(source.columns))
+    job = Rekey(
+        readable.reader,
+        columns,
+        unique,
+        n_buckets,
+        os.path.join(scratch, "exchange"),
+        source.time,
+        hashed=tuple(source.columns),
+    )
     paths = [job.path(chunk) for chunk in readable.chunks]
     stage = f"{source.name}: find repeated rows"
     progress.stage(stage, len(paths) + n_buckets)
@@ -44,7 +58,12 @@ def repeated_rows(executor: Executor, readable: Readable, unique: tuple[str, ...
     run_tasks(executor, tasks, lambda _, handle: progress.advance(stage, rows=handle.rows))
     found: list[Duplicates] = []
     searches = [
-        Task(f"{bucket}", find_duplicates, (tuple(paths), bucket, unique, source.created, source.sequence, source.time), f"{stage}, bucket {bucket}")
+        Task(
+            f"{bucket}",
+            find_duplicates,
+            (tuple(paths), bucket, unique, source.created, source.sequence, source.time),
+            f"{stage}, bucket {bucket}",
+        )
         for bucket in range(n_buckets)
     ]
 

@@ -45,8 +45,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Exchange files of a look-up's right side: the manifest that lists them, and whether they have the table's
-    buckets (else they have one)."""
+    """Exchange files of a look-up's right side.
+
+    ``manifest`` lists them; ``bucketed`` says whether they have the table's buckets (else they have one).
+    """
 
     manifest: str
     bucketed: bool
@@ -85,7 +87,9 @@ def compute_run(run: Run) -> Written:
     table = run.table
     rows = _load_events(run)
     output = _grid_rows(run, rows) if table.grid else _event_rows(run, rows)
-    output = pa.table([_stored(column(output, field.name), field) for field in table.schema], schema=table.schema)
+    output = pa.table(
+        [_stored(column(output, field.name), field) for field in table.schema], schema=table.schema
+    )
     return _write_slices(run, output)
 
 
@@ -101,14 +105,22 @@ def _load_events(run: Run) -> SortedRows:
 
 
 def _load(
-    manifest: str, bucket: int, source: Input, columns: tuple[str, ...], first: int | None, last: int, with_null: bool
+    manifest: str,
+    bucket: int,
+    source: Input,
+    columns: tuple[str, ...],
+    first: int | None,
+    last: int,
+    with_null: bool,
 ) -> pa.Table:
     """Rows of a bucket in the closed range of times, of all exchange files that can have some."""
     batches = read_bucket(touching(manifest, first, last, with_null=with_null), bucket)
     if not batches:
         return plain_arrow(pl.DataFrame(schema={name: source.columns[name] for name in columns}))
     tables = [pa.Table.from_batches([batch.replace_schema_metadata(None)]) for batch in batches]
-    return pa.concat_tables([_in_range(table, source.time, first, last, with_null) for table in tables]).combine_chunks()
+    return pa.concat_tables(
+        [_in_range(table, source.time, first, last, with_null) for table in tables]
+    ).combine_chunks()
 
 
 def _time_range(run: Run, reach: int | None) -> tuple[int | None, int, bool]:
@@ -173,8 +185,12 @@ def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
 
 def _unit_of(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.int64]:
     """Place of each time among the units, which ascend; -1 for a time in none of them."""
-    starts = np.array([NO_TIME if unit.slice.holds_timeless else unit.slice.start_us for unit in units], np.int64)
-    ends = np.array([NO_TIME + 1 if unit.slice == NULL_SLICE else unit.slice.end_us for unit in units], np.int64)
+    starts = np.array(
+        [NO_TIME if unit.slice.holds_timeless else unit.slice.start_us for unit in units], np.int64
+    )
+    ends = np.array(
+        [NO_TIME + 1 if unit.slice == NULL_SLICE else unit.slice.end_us for unit in units], np.int64
+    )
     place = np.searchsorted(starts, times, side="right") - 1
     place[times >= ends[np.maximum(place, 0)]] = -1
     return place
@@ -190,7 +206,11 @@ def _finish(
 ) -> pa.Table:
     """Put aggregates, look-ups and derived columns beside the carried columns; all of the same rows."""
     table = run.table
-    names = [name for name in dict.fromkeys((*table.keys, table.time or "", *table.keep)) if name in carried.schema.names]
+    names = [
+        name
+        for name in dict.fromkeys((*table.keys, table.time or "", *table.keep))
+        if name in carried.schema.names
+    ]
     arrays: list[pa.Array] = [column(carried, name) for name in names]
     evaluator = Evaluator(rows, queries)
     for name, values in evaluator.features(table.features).items():
@@ -206,7 +226,9 @@ def _finish(
 
 def _load_right(run: Run, lookup: Lookup, side: Side) -> pa.Table:
     first, last, _ = _time_range(run, lookup.reach_us)
-    return _load(side.manifest, run.bucket if side.bucketed else 0, lookup.right, lookup.needed, first, last, False)
+    return _load(
+        side.manifest, run.bucket if side.bucketed else 0, lookup.right, lookup.needed, first, last, False
+    )
 
 
 def _quarantine(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
@@ -226,7 +248,9 @@ def _quarantine(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
 
 def quarantine_url(table_url: str, unit: Unit, bucket: int) -> str:
     """Where the quarantined rows of a unit are."""
-    return join(table_url, "_ff", "quarantine", f"{unit.slice.label}-b{bucket:03d}-{unit.fingerprint}.parquet")
+    return join(
+        table_url, "_ff", "quarantine", f"{unit.slice.label}-b{bucket:03d}-{unit.fingerprint}.parquet"
+    )
 
 
 def write_quarantine(rows: pa.Table, url: str) -> None:
@@ -251,7 +275,13 @@ def _write_slices(run: Run, output: pa.Table) -> Written:
             write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode(), durable=False)
         rows, quarantined = _quarantine(run, unit, rows)
         if rows.num_rows:
-            write_file(rows, run.table_url, unit_path(table, unit, run.bucket), keys=list(table.keys), time=table.time)
+            write_file(
+                rows,
+                run.table_url,
+                unit_path(table, unit, run.bucket),
+                keys=list(table.keys),
+                time=table.time,
+            )
         n_rows += rows.num_rows
         n_quarantined += quarantined
     return Written(n_rows, n_quarantined)

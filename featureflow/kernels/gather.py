@@ -65,7 +65,8 @@ def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
     positions = pa.Array.from_buffers(pa.int64(), order.size, [None, pa.py_buffer(order)])
     if table.num_rows == 0:
         return table
-    return pa.Table.from_arrays([_take(_one(column), order, positions) for column in table.columns], schema=table.schema)
+    taken = [_take(_one(column), order, positions) for column in table.columns]
+    return pa.Table.from_arrays(taken, schema=table.schema)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -99,7 +99,9 @@ class _TableCompiler:
         schema = self._arrow_schema()
         if schema is None:
             return None
-        definition = table_definition(self.project, self.name, {n: t.definition_hash for n, t in self.tables.items()})
+        definition = table_definition(
+            self.project, self.name, {n: t.definition_hash for n, t in self.tables.items()}
+        )
         return CompiledTable(
             name=self.name,
             source=source,
@@ -144,7 +146,10 @@ class _TableCompiler:
     def _add(self, name: str, dtype: pl.DataType | pa.DataType, inputs: tuple[str, ...], path: Path) -> None:
         clash = next((other for other in self.stored if other.lower() == name.lower()), None)
         if clash is not None:
-            self._tell(path, f"the table has a column {clash!r} already. Give this one another name with `as:` or `prefix:`.")
+            self._tell(
+                path,
+                f"the table has a column {clash!r} already. Give this one another name with `as:` or `prefix:`.",
+            )
             return
         if isinstance(dtype, pa.DataType):
             self.stored[name] = dtype
@@ -193,7 +198,9 @@ class _TableCompiler:
             lineage = tuple(f"{source.name}.{name}" for name in inputs or [source.time or ""])
             fills, fill = self._fill(entry, kind, path)
             found.append(
-                Feature(output.name, series, output.op.name, output.op.params, window, kind, other, fills, fill)
+                Feature(
+                    output.name, series, output.op.name, output.op.params, window, kind, other, fills, fill
+                )
             )
             self._add(output.name, kind, lineage, op_path)
         return found
@@ -204,14 +211,18 @@ class _TableCompiler:
             return {}
         dtype = source.columns[entry.by]
         found = {}
-        for i, value in enumerate(entry.values):
+        for i, value in enumerate(entry.values or ()):
             try:
                 found[value] = pl.Series([value]).cast(dtype, strict=True)[0]
             except (pl.exceptions.PolarsError, TypeError):
-                self._tell((*path, "values", i), f"{value!r} is not a value of {entry.by!r}, which is {dtype}.")
+                self._tell(
+                    (*path, "values", i), f"{value!r} is not a value of {entry.by!r}, which is {dtype}."
+                )
         return found
 
-    def _output_type(self, source: Input, name: str | None, op: str, params: dict[str, Any], path: Path) -> pa.DataType | None:
+    def _output_type(
+        self, source: Input, name: str | None, op: str, params: dict[str, Any], path: Path
+    ) -> pa.DataType | None:
         column = None if name is None else to_arrow(source.columns[name])
         try:
             return make({op: params} if params else op).output_type(column)
@@ -252,7 +263,10 @@ class _TableCompiler:
         before = len(self.problems)
         pairs = spec.keys
         if right.time is None:
-            self._tell((*path, "from"), f"{right.name!r} has no `time:`; a look-up takes the latest row at or before a time.")
+            self._tell(
+                (*path, "from"),
+                f"{right.name!r} has no `time:`; a look-up takes the latest row at or before a time.",
+            )
         for left_key, right_key in pairs.items():
             self._check_pair(source, right, left_key, right_key, path)
         columns = []
@@ -287,13 +301,19 @@ class _TableCompiler:
         if left_key not in source.columns:
             self._tell(at, _no_column(left_key, source))
         elif self.spec.at != "events" and left_key not in self.spec.keys:
-            self._tell(at, f"{left_key!r} is no key of the table; at a time grid a look-up can only start from keys.")
+            self._tell(
+                at, f"{left_key!r} is no key of the table; at a time grid a look-up can only start from keys."
+            )
         if right_key not in right.columns:
             self._tell(at, _no_column(right_key, right))
         if left_key in source.columns and right_key in right.columns:
             left, other = source.columns[left_key], right.columns[right_key]
             if left != other and not (left.is_integer() and other.is_integer()):
-                self._tell(at, f"{left_key!r} is {left} but {right_key!r} of {right.name!r} is {other}; declare one type in `columns:`.")
+                self._tell(
+                    at,
+                    f"{left_key!r} is {left} but {right_key!r} of {right.name!r} is {other}; "
+                    "declare one type in `columns:`.",
+                )
 
     def _derived(self) -> list[Derived]:
         found = []
@@ -309,15 +329,22 @@ class _TableCompiler:
             path = ("udf", name)
             missing = [column for column in udf.inputs if column not in self.schema]
             if missing:
-                self._tell((*path, "inputs"), f"the table has no column {missing[0]!r}; it has: {', '.join(self.schema)}.")
+                self._tell(
+                    (*path, "inputs"),
+                    f"the table has no column {missing[0]!r}; it has: {', '.join(self.schema)}.",
+                )
                 continue
             dtype = to_polars(parse_type(udf.type))
             inputs = tuple(origin for column in udf.inputs for origin in self.lineage[column])
             self._add(name, dtype, inputs, path)
-            found.append(Derived(name, None, udf.function, udf.inputs, tuple(sorted(udf.params.items())), dtype))
+            found.append(
+                Derived(name, None, udf.function, udf.inputs, tuple(sorted(udf.params.items())), dtype)
+            )
         return found
 
-    def _check_sql(self, check: Callable[..., Any], sql: str, schema: dict[str, pl.DataType], path: Path) -> Any:
+    def _check_sql(
+        self, check: Callable[..., Any], sql: str, schema: dict[str, pl.DataType], path: Path
+    ) -> Any:
         try:
             return check(sql, schema)
         except ValueError as error:
@@ -329,7 +356,10 @@ class _TableCompiler:
 
     def _partition_needs(self) -> None:
         if self.spec.at != "events" and not self.spec.aggregate:
-            self._tell(("at",), "a time grid needs at least one window: a key has a row while an event is in its longest one.")
+            self._tell(
+                ("at",),
+                "a time grid needs at least one window: a key has a row while an event is in its longest one.",
+            )
 
     def _grid(self) -> Grid | None:
         at = self.spec.at

@@ -29,7 +29,9 @@ def table_definition(project: Project, name: str, upstream: dict[str, str]) -> d
         "table": _without(spec, _METADATA),
         "quarantine": _quarantine(spec),
         "python": _python(spec),
-        "sources": {used: source_definition(project.sources[used]) for used in inputs if used in project.sources},
+        "sources": {
+            used: source_definition(project.sources[used]) for used in inputs if used in project.sources
+        },
         "tables": {used: upstream[used] for used in inputs if used in upstream},
     }
 

@@ -28,14 +28,19 @@ def load_function(name: str) -> Callable[..., Any]:
 
         found = [point for point in entry_points(group=GROUP) if point.name == name]
         if not found:
-            raise PlanError(f"udf {name!r}: no installed package has that entry point in the group {GROUP!r}. Or write module:function.")
+            raise PlanError(
+                f"udf {name!r}: no installed package has that entry point in the group {GROUP!r}. "
+                "Or write module:function."
+            )
         function = found[0].load()
     else:
         module_name, _, function_name = name.partition(":")
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
-            raise PlanError(f"udf {name!r}: can't import {module_name!r}: {error}. Is it installed where the build runs?") from error
+            raise PlanError(
+                f"udf {name!r}: can't import {module_name!r}: {error}. Is it installed where the build runs?"
+            ) from error
         function = getattr(module, function_name, None)
     if not callable(function):
         raise PlanError(f"udf {name!r}: that is no function.")
@@ -53,7 +58,9 @@ def source_digest(name: str) -> str:
         return fingerprint(name)  # built in or compiled: its name is all there is
 
 
-def call(name: str, function: str, inputs: list[pl.Series], params: dict[str, Any], dtype: pl.DataType) -> pl.Series:
+def call(
+    name: str, function: str, inputs: list[pl.Series], params: dict[str, Any], dtype: pl.DataType
+) -> pl.Series:
     """Call a function on whole columns and check what comes back.
 
     Raises
@@ -68,9 +75,13 @@ def call(name: str, function: str, inputs: list[pl.Series], params: dict[str, An
         raise ComputeError(f"udf.{name}: {function} raised {type(error).__name__}: {error}") from error
     if not isinstance(values, pl.Series) or len(values) != n_rows:
         given = f"a Series of {len(values)}" if isinstance(values, pl.Series) else type(values).__name__
-        raise ComputeError(f"udf.{name}: {function} must return a polars Series of {n_rows} values, one a row; it returned {given}.")
+        raise ComputeError(
+            f"udf.{name}: {function} must return a polars Series of {n_rows} values, one a row; it returned {given}."
+        )
     try:
         values = values.cast(dtype, strict=True)
     except pl.exceptions.PolarsError as error:
-        raise ComputeError(f"udf.{name}: {function} returned {values.dtype}, which does not fit {dtype}: {error}") from error
+        raise ComputeError(
+            f"udf.{name}: {function} returned {values.dtype}, which does not fit {dtype}: {error}"
+        ) from error
     return (values.fill_nan(None) if dtype.is_float() else values).alias(name)

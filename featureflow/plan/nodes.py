@@ -175,4 +175,8 @@ class CompiledTable:
     def lookback_us(self) -> int | None:
         """How far back a row looks into its own source; None if for ever."""
         reaches = [window.reach_us for window in self.windows]
-        return None if any(reach is None for reach in reaches) else max((r for r in reaches if r is not None), default=0)
+        return (
+            None
+            if any(reach is None for reach in reaches)
+            else max((r for r in reaches if r is not None), default=0)
+        )

@@ -59,7 +59,14 @@ def scan_source(name: str, source: Source, folder: str, scratch: str) -> Scanned
     reader = SourceReader(spec, inspected.schema, inspected.format)
     columns: dict[str, pl.DataType] = dict(reader.output_schema)
     udfs = tuple(
-        Derived(column, None, udf.function, udf.inputs, tuple(sorted(udf.params.items())), to_polars(parse_type(udf.type)))
+        Derived(
+            column,
+            None,
+            udf.function,
+            udf.inputs,
+            tuple(sorted(udf.params.items())),
+            to_polars(parse_type(udf.type)),
+        )
         for column, udf in source.udf.items()
     )
     columns.update((udf.name, udf.dtype) for udf in udfs if udf.dtype is not None)
@@ -70,7 +77,9 @@ def scan_source(name: str, source: Source, folder: str, scratch: str) -> Scanned
 
 def source_spec(name: str, source: Source, folder: str) -> SourceSpec:
     """Translate the YAML's model into what the sources shelf takes, with paths resolved."""
-    paths = tuple(path if "://" in path or os.path.isabs(path) else os.path.join(folder, path) for path in source.path)
+    paths = tuple(
+        path if "://" in path or os.path.isabs(path) else os.path.join(folder, path) for path in source.path
+    )
     return SourceSpec(
         name=name,
         path=paths,

@@ -117,7 +117,9 @@ def publish(
     _check_head(table_url, head, expected_version, over_foreign)
     before = read_state(table_url, latest) if latest else None
     after = _files_after(table_url, before, adds, removes, schema, partition)
-    storage.flush(table_url)  # data before the log: a commit must not survive a power cut that its files do not
+    storage.flush(
+        table_url
+    )  # data before the log: a commit must not survive a power cut that its files do not
     on_phase("checked")
     version = _new_version(before, record, operation, after, head.last_commit + 1 if head else 0)
     remembered = _remembered(version, before, record, schema, partition, keys, time, after)

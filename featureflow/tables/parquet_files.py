@@ -139,7 +139,13 @@ def write_file(
         ),
     }
     with _published_whole(storage.join(table_url, path)) as sink:
-        _write(table, sink, pruning, encoding or choose_encoding(table.schema), json.dumps(staged, sort_keys=True))
+        _write(
+            table,
+            sink,
+            pruning,
+            encoding or choose_encoding(table.schema),
+            json.dumps(staged, sort_keys=True),
+        )
     tail, size = read_tail(storage.join(table_url, path))
     return StagedFile(size=size, footer_digest=footer_digest(memoryview(tail), path), **staged)
 

@@ -193,7 +193,11 @@ class Table:
         needed = list(dict.fromkeys([*wanted, *order, *(condition.columns if condition else ())]))
         parts = list(_filtered(scan.tables(needed), condition))
         schema = pa.schema([self._field(name) for name in needed])
-        table = pa.concat_tables([part.cast(schema) for part in parts]) if parts else pa.Table.from_batches([], schema)
+        table = (
+            pa.concat_tables([part.cast(schema) for part in parts])
+            if parts
+            else pa.Table.from_batches([], schema)
+        )
         return _sorted(table, order).select(wanted)
 
     def scan(self, time: tuple[TimeBound, TimeBound] | None = None) -> pl.LazyFrame:

@@ -21,7 +21,9 @@ COLUMNS = {
     "f32": pa.array([0.5] * 11, pa.float32()),
     "bool": pa.array([True, False, None] * 3 + [True, None]),
     "text": pa.array(["a", None, "ccc", "", "é"] * 2 + ["z"]),
-    "time": pa.array([None, *(dt.datetime(2026, 1, d, tzinfo=dt.UTC) for d in range(1, 11))], pa.timestamp("us", "UTC")),
+    "time": pa.array(
+        [None, *(dt.datetime(2026, 1, d, tzinfo=dt.UTC) for d in range(1, 11))], pa.timestamp("us", "UTC")
+    ),
     "day": pa.array([dt.date(2026, 1, 1)] * 11),
     "list": pa.array([[1], None, [], [2, 3]] * 2 + [[4], [5], None]),
     "nothing": pa.nulls(11, pa.float64()),
