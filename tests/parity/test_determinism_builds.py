@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -75,7 +76,7 @@ def test_the_same_rows_in_other_files(world: World, seed: int, tmp_path: Path) -
         rows = rows.sample(fraction=1.0, shuffle=True, seed=seed)
         assert rows.schema == pl.Schema(types)
         cuts = sorted({0, rows.height, *(rng.randrange(rows.height) for _ in range(seed))})
-        for i, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for i, (start, stop) in enumerate(itertools.pairwise(cuts)):
             other.write(source, f"{rng.randrange(10**6)}-{i}", rows[start:stop])
     other.build()
     for name in TABLES:
@@ -91,7 +92,9 @@ def test_row_order_of_the_table(world: World) -> None:
         mine = ff.open(str(store)).table(name)
         order = [*mine.keys, str(mine.time)]
         frame = mine.to_polars()
-        assert frame.select(order).equals(frame.select(order).sort(order, nulls_last=False, maintain_order=True))
+        assert frame.select(order).equals(
+            frame.select(order).sort(order, nulls_last=False, maintain_order=True)
+        )
 
 
 CHILD = """
@@ -107,8 +110,17 @@ assert report.status == "done"
 def test_hash_seeds(world: World, seed: str) -> None:
     world.project()  # writes the spec
     store = world.folder / f"seed{seed}"
-    arguments = [str(world.folder / "featureflow.yaml"), str(store), str(world.folder / f"seed{seed}-scratch")]
-    subprocess.run([sys.executable, "-c", CHILD, *arguments], check=True, env={**os.environ, "PYTHONHASHSEED": seed}, timeout=120)
+    arguments = [
+        str(world.folder / "featureflow.yaml"),
+        str(store),
+        str(world.folder / f"seed{seed}-scratch"),
+    ]
+    subprocess.run(
+        [sys.executable, "-c", CHILD, *arguments],
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        timeout=120,
+    )
     for name in TABLES:
         assert live_files(store, name) == live_files(world.store, name)
 
@@ -123,19 +135,41 @@ def tcp_cluster(folder: Path) -> Iterator[str]:
     binary = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     started = [
         subprocess.Popen(
-            [*binary, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(address)],
+            [
+                *binary,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--no-dashboard",
+                "--dashboard-address",
+                "127.0.0.1:0",
+                "--scheduler-file",
+                str(address),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
     ]
     try:
         for i in range(2):
-            worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address), "--nthreads", "1", "--no-dashboard"]
+            worker = [
+                sys.executable,
+                "-m",
+                "distributed.cli.dask_worker",
+                "--scheduler-file",
+                str(address),
+                "--nthreads",
+                "1",
+                "--no-dashboard",
+            ]
             local = folder / f"worker{i}"
             local.mkdir()
             started.append(
                 subprocess.Popen(
-                    [*worker, "--host", "127.0.0.1", "--local-directory", str(local)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                    [*worker, "--host", "127.0.0.1", "--local-directory", str(local)],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                 )
             )
         from distributed import Client
@@ -210,8 +244,14 @@ VALUES = {
     "source where": ("    time: ts\n", "    time: ts\n    where: amount > 0\n"),
     "source cast": ("{amount: float64}", "{amount: float32}"),
     "source deduplicate": ("    time: ts\n", "    time: ts\n    deduplicate: [card]\n"),
-    "looked-up source": ("rate: {path: rate.parquet, time: at}", "rate: {path: rate.parquet, time: at, where: level > 0}"),
-    "quarantine": ("keys: [card]\n", "keys: [card]\n    checks: [{column: level, min: 0, on_fail: quarantine}]\n"),
+    "looked-up source": (
+        "rate: {path: rate.parquet, time: at}",
+        "rate: {path: rate.parquet, time: at, where: level > 0}",
+    ),
+    "quarantine": (
+        "keys: [card]\n",
+        "keys: [card]\n    checks: [{column: level, min: 0, on_fail: quarantine}]\n",
+    ),
 }
 
 
@@ -222,7 +262,9 @@ def hashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = pl.DataFrame({"card": [1], "shop": ["a"], "amount": [1.0], "ts": [START]})
     for path in ("tx.parquet", "other/tx.parquet"):
         rows.write_parquet(folder / path)
-    pl.DataFrame({"name": ["a"], "other": ["a"], "level": [1.0], "at": [START]}).write_parquet(folder / "rate.parquet")
+    pl.DataFrame({"name": ["a"], "other": ["a"], "level": [1.0], "at": [START]}).write_parquet(
+        folder / "rate.parquet"
+    )
     return folder
 
 
@@ -247,7 +289,9 @@ def test_what_changes_a_value_is_in_the_hash(hashing: Path, change: str) -> None
 
 
 def test_the_salt_is_in_the_hash(hashing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    masked = BASE.replace("    time: ts\n", "    time: ts\n    mask: {shop: sha256}\n").replace("shop: name", "card: number")
+    masked = BASE.replace("    time: ts\n", "    time: ts\n    mask: {shop: sha256}\n").replace(
+        "shop: name", "card: number"
+    )
     masked = masked.replace("{card: number}", "{shop: name}")
     monkeypatch.setenv("FEATUREFLOW_SALT", "one")
     first = definition_hash(hashing, masked)

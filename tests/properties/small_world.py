@@ -89,7 +89,11 @@ CHOICES = {
 def events(rng: random.Random, day: int, n_rows: int) -> pl.DataFrame:
     """Rows of one day: few distinct times (midnight among them), null keys, null times, infinities, -0.0."""
     start = FIRST_DAY + timedelta(days=day)
-    times = [start, start + timedelta(days=1) - timedelta(microseconds=1), *(start + timedelta(hours=h) for h in (1, 2, 13, 23))]
+    times = [
+        start,
+        start + timedelta(days=1) - timedelta(microseconds=1),
+        *(start + timedelta(hours=h) for h in (1, 2, 13, 23)),
+    ]
     values = [1.0, 2.5, 1e16, -1e16, None, float("inf"), float("nan"), -0.0, 0.0]
     rows = [
         {
@@ -127,7 +131,9 @@ class World:
     """A project folder with a store that grows build by build."""
 
     folder: Path
-    choices: dict[str, str] = field(default_factory=lambda: {name: options[0] for name, options in CHOICES.items()})
+    choices: dict[str, str] = field(
+        default_factory=lambda: {name: options[0] for name, options in CHOICES.items()}
+    )
     clock: int = 1_000_000_000
 
     def __post_init__(self) -> None:
@@ -168,7 +174,9 @@ class World:
         return int(ff.open(str(self.store)).table(table).record["buckets"])
 
     @contextmanager
-    def rebuilt(self, *, threads: int, task_bytes: int, buckets: dict[str, int], chunk_bytes: int | None = None) -> Iterator[Path]:
+    def rebuilt(
+        self, *, threads: int, task_bytes: int, buckets: dict[str, int], chunk_bytes: int | None = None
+    ) -> Iterator[Path]:
         """A full build of the same inputs into a store and scratch of its own."""
         target = self.folder / "reference"
         shutil.rmtree(target, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Whatever happens to files, definitions and builds: the table equals a full rebuild, and every version stays what it was."""
+"""Whatever happens to files, specs and builds: a table equals a full rebuild, and versions stay what they were."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ import polars as pl
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from properties.small_world import CHOICES, FIRST_DAY, TABLES, World, content, events, live_files, rates
 
 import featureflow as ff
@@ -155,7 +162,7 @@ class IncrementalBuilds(RuleBasedStateMachine):
         expired = gc(url, name, keep=keep, margin=timedelta(0)).expired
         for number in expired:
             self.seen.pop((name, number), None)
-        litter = [path for path in Path(url).rglob("*tmp*")]
+        litter = list(Path(url).rglob("*tmp*"))
         assert litter == []
 
     @rule(name=st.sampled_from(TABLES), data=st.data())
@@ -165,7 +172,9 @@ class IncrementalBuilds(RuleBasedStateMachine):
         url = ff.open(str(self.world.store)).table(name).url
         set_tag(url, "prod", number, by="test")
         before = self.world.version(name)
-        restored = restore(url, name, str(number), build=f"restore-{before}", by={"author": {"user": "test", "commit": None}})
+        restored = restore(
+            url, name, str(number), build=f"restore-{before}", by={"author": {"user": "test", "commit": None}}
+        )
         assert restored.version in (before, before + 1)
         assert content(self.world.store, name).equals(self.seen[(name, number)])
         set_tag(url, "prod", None, by="test")
@@ -224,10 +233,14 @@ class IncrementalBuilds(RuleBasedStateMachine):
 
 
 def test_incremental_equals_full() -> None:
-    run_state_machine_as_test(IncrementalBuilds, settings=settings(max_examples=4, stateful_step_count=6, phases=[Phase.generate]))
+    run_state_machine_as_test(
+        IncrementalBuilds, settings=settings(max_examples=4, stateful_step_count=6, phases=[Phase.generate])
+    )
 
 
 @pytest.mark.slow
 def test_incremental_equals_full_at_length() -> None:
-    seldom = settings(max_examples=60, stateful_step_count=15, derandomize=False, database=None, phases=[Phase.generate])
+    seldom = settings(
+        max_examples=60, stateful_step_count=15, derandomize=False, database=None, phases=[Phase.generate]
+    )
     run_state_machine_as_test(IncrementalBuilds, settings=seldom)
