@@ -266,7 +266,7 @@ class Planner:
 
 def is_naive(kind: str) -> bool:
     """Whether a stored type is a time without a zone."""
-    return kind in ("string", "date") or (kind.startswith("timestamp[") and "," not in kind)
+    return kind == "date" or (kind.startswith("timestamp[") and "," not in kind)
 
 
 def run_sizes(plan: TablePlan, events: list[Piece], foot: Footprint, budget: Budget) -> RunSizes:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from featureflow.core.errors import ComputeError
 from featureflow.execute.arrays import positions
 from featureflow.execute.keycodes import encode_pair
-from featureflow.execute.sorted_rows import NO_TIME, column, microseconds, sort_rows
+from featureflow.execute.sorted_rows import NO_TIME, column, microseconds, rank, sort_rows
 from featureflow.kernels.asof import asof_match_valid, tied_matches
 from featureflow.kernels.ordering import group_order, offsets_from_codes
 from featureflow.plan.nodes import Lookup
@@ -107,7 +107,12 @@ def _refuse_ties(
     events: pa.Table,
 ) -> None:
     (offsets, times), (_, left_times) = sides
-    tied = tied_matches(found, offsets, times, left_times, right_known=known)
+    # what a declared column orders is no tie: rows are compared by their place among (time, sequence, created)
+    order = [name for name in (lookup.right.sequence, lookup.right.created) if name]
+    changed = np.diff(times, prepend=times[:1]) != 0
+    for name in order:
+        changed |= np.diff(rank(column(events, name)), prepend=0) != 0
+    tied = tied_matches(found, offsets, np.cumsum(changed), left_times, right_known=known)
     if not tied.any():
         return
     row = int(found[np.flatnonzero(tied)[0]])

@@ -198,7 +198,8 @@ def check_budget(sizes: RunSizes, missing: tuple[Slice, ...], n_buckets: int, bu
     if worst > budget.task_bytes:
         raise PlanError(
             f"features.{sizes.table.name}: a task needs {worst / 1e9:.2f} GB for {where} in {n_buckets} buckets; "
-            f"its budget is {budget.task_bytes / 1e9:.2f} GB ({budget.limit_bytes / 1e9:.1f} GB for {budget.threads} threads). "
+            f"its budget is {budget.task_bytes / 1e9:.2f} GB ({budget.limit_bytes / 1e9:.1f} GB for "
+            f"{budget.threads} threads). "
             "Raise --memory, lower --workers, use a smaller `partition:`, shorter windows or a ttl on the look-ups."
         )
     return worst

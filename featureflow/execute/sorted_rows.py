@@ -118,14 +118,14 @@ def _break_ties(
     run = np.repeat(np.arange(len(starts)), lengths)
     tied = permutation[places]
     rows = take_rows(table, tied)
-    ranks = [_rank(column(rows, name)) for name in reversed(order)]
+    ranks = [rank(column(rows, name)) for name in reversed(order)]
     settled = np.lexsort((*signs(rows), hash_rows(rows), *ranks, run))
     result = permutation.copy()
     result[places] = tied[settled]
     return result
 
 
-def _rank(array: pa.Array) -> NDArray[np.int64]:
+def rank(array: pa.Array) -> NDArray[np.int64]:
     """Rank values ascending from 1, equal values alike; 0 for null."""
     ranks = np.asarray(pc.rank(array, sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
     return np.where(np.asarray(array.is_null()), 0, ranks) if array.null_count else ranks

@@ -24,7 +24,6 @@ def aggregate_rules(scope: Scope) -> Iterator[Finding]:
         path: Path = ("features", name)
         for i, entry in enumerate(feature.aggregate):
             yield from _entry((*path, "aggregate", i), entry)
-            yield from _tail_hop(path, i, feature)
         yield from _output_names(scope, path, feature)
 
 
@@ -57,23 +56,6 @@ def _template(path: Path, entry: AggregateEntry) -> Iterator[Finding]:
         yield Finding(path, "{value} is the value of by, and this entry has no by.")
     if "column" in used and entry.column is None:
         yield Finding(path, "{column} is empty: this entry has no column.")
-
-
-def _tail_hop(path: Path, index: int, feature: Feature) -> Iterator[Finding]:
-    """A start that is floored to more than the window's length would make most of the window the flooring."""
-    entry = feature.aggregate[index]
-    hop = entry.window_rule(feature.window).tail_hop
-    if hop is None or hop.microseconds is None:
-        return
-    own = entry.tail_hop is not None
-    for j, window in enumerate(entry.windows):
-        if window.microseconds is not None and window.microseconds < hop.microseconds:
-            place = (
-                (*path, "aggregate", index, "tail_hop") if own else (*path, "aggregate", index, "windows", j)
-            )
-            yield Finding(place, f"tail_hop {hop} is longer than the window {window}. Make it shorter.")
-            if own:
-                return
 
 
 def _output_names(scope: Scope, path: Path, feature: Feature) -> Iterator[Finding]:
