@@ -18,10 +18,8 @@ from featureflow.execute.manifest import write_manifest
 from featureflow.execute.publish import slice_label
 from featureflow.execute.required import columns_needed
 from featureflow.execute.sizing import (
-    TASK_BYTES,
     Budget,
     Footprint,
-    RowEstimate,
     RunSizes,
     check_budget,
     choose_buckets,
@@ -236,7 +234,7 @@ class Planner:
     def _estimate(
         self, plan: TablePlan, events: list[Piece], rights: list[list[Piece]], foot: Footprint
     ) -> dict[str, int]:
-        sizes = run_sizes(plan, events, foot, self._site.budget)
+        sizes = RunSizes.of(plan.table, events, foot, plan.missing, plan.n_buckets, self._site.budget)
         memory = check_budget(sizes, plan.missing, plan.n_buckets, self._site.budget) if plan.missing else 0
         runs = sizes.runs(plan.missing, 1 / plan.n_buckets)
         memory = max([memory, *(sizes.task_bytes(run[0], run[-1], 1 / plan.n_buckets) for run in runs)])
@@ -267,11 +265,6 @@ class Planner:
 def is_naive(kind: str) -> bool:
     """Whether a stored type is a time without a zone."""
     return kind == "date" or (kind.startswith("timestamp[") and "," not in kind)
-
-
-def run_sizes(plan: TablePlan, events: list[Piece], foot: Footprint, budget: Budget) -> RunSizes:
-    """Cuts of a plan's missing slices into runs."""
-    return RunSizes(plan.table, RowEstimate(events), foot, min(TASK_BYTES, budget.task_bytes))
 
 
 def needed_pieces(plan: TablePlan, pieces: list[Piece], reach: int | None) -> list[Piece]:
@@ -444,7 +437,14 @@ class TableBuild:
     def _run_tasks(
         self, todo: dict[int, tuple[Slice, ...]], events: str, sides: tuple[Side, ...], counts: list[int]
     ) -> Iterator[Task]:
-        sizes = run_sizes(self.plan, self.source.pieces(), self._footprint(), self.site.budget)
+        sizes = RunSizes.of(
+            self.table,
+            self.source.pieces(),
+            self._footprint(),
+            self.plan.missing,
+            self.plan.n_buckets,
+            self.site.budget,
+        )
         total = max(1, sum(counts))
         for bucket, parts in todo.items():
             for run in sizes.runs(parts, counts[bucket] / total):

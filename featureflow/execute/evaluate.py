@@ -60,12 +60,12 @@ class Evaluator:
 
     def features(self, features: tuple[Feature, ...]) -> dict[str, pa.Array]:
         """Evaluate features; the result keeps their order, the work goes window by window to share it."""
-        found = {
-            feature.name: self.feature(feature)
-            for window in dict.fromkeys(feature.window for feature in features)
-            for feature in features
-            if feature.window == window
-        }
+        found = {}
+        for window in dict.fromkeys(feature.window for feature in features):
+            found.update(
+                {feature.name: self.feature(feature) for feature in features if feature.window == window}
+            )
+            self._windows.pop(window, None)  # its bounds weigh as much as two columns
         return {feature.name: found[feature.name] for feature in features}
 
     def feature(self, feature: Feature) -> pa.Array:

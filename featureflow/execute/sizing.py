@@ -8,7 +8,7 @@ again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -20,12 +20,14 @@ from featureflow.plan.nodes import CompiledTable, Lookup
 from featureflow.plan.slices import NULL_SLICE, Slice
 
 #: A slice's files are not made smaller than this (bytes in memory) by more buckets.
-CRUMB_BYTES = 2 << 20
+CRUMB_BYTES = 1 << 20
 #: A task is not made larger than this even if memory allows: it would leave the other threads idle at the end.
-TASK_BYTES = 768 << 20
+TASK_BYTES = 1100 << 20
 #: Interpreter, libraries and allocator slack of a worker process, measured with Polars, Arrow and Numba loaded.
 BASELINE_BYTES = 300 << 20
 MAX_BUCKETS = 4096
+#: Below this a second task costs more than it wins.
+WORTH_SPLITTING_ROWS = 100_000
 _BIN_BYTES = 16  # one (lo, hi) pair
 _SCRATCH_BYTES = 112  # per event and numeric column: values, validity and exact prefix sums
 
@@ -107,8 +109,9 @@ def choose_buckets(
     target = min(TASK_BYTES, budget.task_bytes)
     by_memory = -(-(rows * (foot.per_event + foot.per_row)) // target)
     by_crumbs = rows * output // n_slices // CRUMB_BYTES
-    wanted = max(by_memory, 2 * slots if rows > 500_000 else 1)
-    return int(max(1, min(wanted, max(1, by_crumbs), MAX_BUCKETS)))
+    wanted = max(by_memory, slots if rows > WORTH_SPLITTING_ROWS else 1)
+    chosen = max(1, min(wanted, max(1, by_crumbs), MAX_BUCKETS))
+    return int(-(-chosen // slots) * slots if chosen > 1 else 1)  # a last task alone would leave threads idle
 
 
 def _n_slices(table: CompiledTable, index: PieceIndex) -> int:
@@ -162,6 +165,31 @@ class RunSizes:
         events = self.estimate.between(None if reach is None else first.start_us - reach, last.end_us)
         rows = self.estimate.between(first.start_us, last.end_us)
         return self.foot.task_bytes(int(events * share), int(rows * share))
+
+    @classmethod
+    def of(
+        cls,
+        table: CompiledTable,
+        events: list[Piece],
+        foot: Footprint,
+        missing: tuple[Slice, ...],
+        n_buckets: int,
+        budget: Budget,
+    ) -> RunSizes:
+        """Sizes that fit the memory, and give every thread something to do where buckets alone do not."""
+        sizes = cls(table, RowEstimate(events), foot, min(TASK_BYTES, budget.task_bytes))
+        timed = sorted(part for part in missing if part != NULL_SLICE)
+        pieces = -(-budget.threads // n_buckets)
+        reach = table.lookback_us
+        if pieces < 2 or not timed or reach is None:
+            return sizes
+        first, last = timed[0], timed[-1]
+        # a run reads its look-back again: worth it while that is shorter than the run
+        enough = sizes.estimate.between(first.start_us, last.end_us) > WORTH_SPLITTING_ROWS
+        if not enough or (last.end_us - first.start_us) // pieces < reach:
+            return sizes
+        whole = sizes.task_bytes(first, last, 1 / n_buckets)
+        return replace(sizes, limit_bytes=min(sizes.limit_bytes, int(whole / pieces * 1.1)))
 
     def runs(self, missing: tuple[Slice, ...], share: float) -> list[tuple[Slice, ...]]:
         """Cut where the memory would be exceeded, or where the gap is longer than the look-back."""
