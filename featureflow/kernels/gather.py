@@ -20,7 +20,9 @@ def _gather(values: NDArray[Any], order: NDArray[np.int64], out: NDArray[Any]) -
 
 
 @kernel
-def _gather_bits(bits: NDArray[np.uint8], offset: int, order: NDArray[np.int64], out: NDArray[np.uint8]) -> int:
+def _gather_bits(
+    bits: NDArray[np.uint8], offset: int, order: NDArray[np.int64], out: NDArray[np.uint8]
+) -> int:
     present = 0
     for start in range(0, order.size, 8):
         packed = 0
@@ -87,4 +89,6 @@ def _take(array: pa.Array, order: NDArray[np.int64], positions: pa.Array) -> pa.
         return pa.Array.from_buffers(kind, order.size, [None, pa.py_buffer(out)], 0)
     packed = np.empty((order.size + 7) // 8, np.uint8)
     present = _gather_bits(np.frombuffer(bitmap, np.uint8), array.offset, order, packed)
-    return pa.Array.from_buffers(kind, order.size, [pa.py_buffer(packed), pa.py_buffer(out)], order.size - present)
+    return pa.Array.from_buffers(
+        kind, order.size, [pa.py_buffer(packed), pa.py_buffer(out)], order.size - present
+    )

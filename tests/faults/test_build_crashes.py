@@ -67,7 +67,9 @@ def world(tmp_path: Path) -> World:
 
 
 def equal_to_full(world: World) -> None:
-    with world.rebuilt(threads=2, task_bytes=1, buckets={name: world.buckets(name) for name in TABLES}) as reference:
+    with world.rebuilt(
+        threads=2, task_bytes=1, buckets={name: world.buckets(name) for name in TABLES}
+    ) as reference:
         for name in TABLES:
             assert live_files(world.store, name) == live_files(reference, name)
 
@@ -77,13 +79,21 @@ def no_litter(world: World) -> None:
         url = ff.open(str(world.store)).table(name).url
         gc(url, name, margin=timedelta(0))
         data = {str(path.relative_to(url)) for path in Path(url).rglob("*") if path.is_file()}
-        assert {path for path in data if not path.startswith(("_ff", "_delta_log"))} == set(live_files(world.store, name))
+        assert {path for path in data if not path.startswith(("_ff", "_delta_log"))} == set(
+            live_files(world.store, name)
+        )
         assert not [path for path in data if "tmp" in path]
 
 
 @pytest.mark.parametrize(("where", "after"), MOMENTS)
 def test_killed_driver(world: World, where: str, after: int) -> None:
-    arguments = [where, str(after), str(world.folder / "featureflow.yaml"), str(world.store), str(world.folder / "scratch")]
+    arguments = [
+        where,
+        str(after),
+        str(world.folder / "featureflow.yaml"),
+        str(world.store),
+        str(world.folder / "scratch"),
+    ]
     died = subprocess.run([sys.executable, "-c", SUICIDE, *arguments], timeout=120, check=False)
     assert died.returncode == -signal.SIGKILL
     published = [name for name in TABLES if world.version(name)]
@@ -107,7 +117,15 @@ def test_killed_at_any_moment(world: World, seed: int) -> None:
     environment = {**os.environ, "FEATUREFLOW_SCRATCH": str(world.folder / "scratch")}
     for _ in range(3):
         process = subprocess.Popen(
-            [*COMMAND, "build", str(world.folder / "featureflow.yaml"), "--store", str(world.store), "--quiet"], env=environment
+            [
+                *COMMAND,
+                "build",
+                str(world.folder / "featureflow.yaml"),
+                "--store",
+                str(world.store),
+                "--quiet",
+            ],
+            env=environment,
         )
         time.sleep(rng.uniform(0.3, 3))
         process.kill()
@@ -126,7 +144,12 @@ def run_command(world: World, *arguments: str) -> subprocess.CompletedProcess[st
     environment = {**os.environ, "FEATUREFLOW_SCRATCH": str(world.folder / "scratch")}
     options = ["--store", str(world.store), "--scheduler", "threads"]
     return subprocess.run(
-        [*COMMAND, "build", spec, *options, *arguments], capture_output=True, text=True, timeout=120, env=environment, check=False
+        [*COMMAND, "build", spec, *options, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
     )
 
 
@@ -134,12 +157,24 @@ def test_interrupted_by_the_keyboard(world: World) -> None:
     child = (
         "import os, signal, sys\nfrom unittest import mock\nimport featureflow.execute.window_task as task\n"
         "from featureflow.cli import main\nreal, calls = task.write_file, []\n"
-        "def slow(*a, **k):\n    calls.append(1)\n    if len(calls) == 3:\n        os.kill(os.getpid(), signal.SIGINT)\n    return real(*a, **k)\n"
+        "def slow(*a, **k):\n    calls.append(1)\n    if len(calls) == 3:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(*a, **k)\n"
         "task.write_file = slow\nsys.exit(main())\n"
     )
     spec = str(world.folder / "featureflow.yaml")
-    arguments = ["build", spec, "--store", str(world.store), "--scheduler", "threads", "--scratch", str(world.folder / "scratch")]
-    found = subprocess.run([sys.executable, "-c", child, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    arguments = [
+        "build",
+        spec,
+        "--store",
+        str(world.store),
+        "--scheduler",
+        "threads",
+        "--scratch",
+        str(world.folder / "scratch"),
+    ]
+    found = subprocess.run(
+        [sys.executable, "-c", child, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
     assert found.returncode == 130, found.stderr
     assert "Traceback" not in found.stderr
     assert ff.open(str(world.store)).tables() == []
@@ -189,7 +224,9 @@ def test_a_value_that_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_a_function_that_raises(tmp_path: Path) -> None:
-    extra = "    udf:\n      twice: {function: 'grumpy_module:twice', inputs: [amount_sum_1d], type: float64}\n"
+    extra = (
+        "    udf:\n      twice: {function: 'grumpy_module:twice', inputs: [amount_sum_1d], type: float64}\n"
+    )
     world = bad_project(tmp_path, "card,ts,amount\n1,2026-01-02T00:00:00,2\n", extra)
     (tmp_path / "grumpy_module.py").write_text("def twice(values):\n    raise ValueError('not today')\n")
     with mock.patch.dict(os.environ, {"PYTHONPATH": str(tmp_path)}):
@@ -202,7 +239,11 @@ def test_a_function_that_raises(tmp_path: Path) -> None:
 
 
 def test_a_failed_check_publishes_no_table(tmp_path: Path) -> None:
-    world = bad_project(tmp_path, "card,ts,amount\n1,2026-01-02T00:00:00,-2\n", "    checks: [{column: amount_sum_1d, min: 99}]\n")
+    world = bad_project(
+        tmp_path,
+        "card,ts,amount\n1,2026-01-02T00:00:00,-2\n",
+        "    checks: [{column: amount_sum_1d, min: 99}]\n",
+    )
     found = run_command(world)
     assert found.returncode == 1
     assert "amount_sum_1d" in found.stderr
@@ -214,7 +255,9 @@ def test_an_edited_check_after_a_stopped_build(tmp_path: Path) -> None:
     rows = "card,ts,amount\n1,2026-01-02T00:00:00,2\n"
     world = bad_project(tmp_path, rows, "    checks: [{column: amount_sum_1d, min: 99}]\n")
     assert run_command(world).returncode == 1
-    (tmp_path / "featureflow.yaml").write_text(BAD + "    checks: [{column: amount_sum_1d, max: 99}, {column: card, not_null: true}]\n")
+    (tmp_path / "featureflow.yaml").write_text(
+        BAD + "    checks: [{column: amount_sum_1d, max: 99}, {column: card, not_null: true}]\n"
+    )
     found = run_command(world)
     assert found.returncode == 0, found.stderr
 
@@ -252,7 +295,10 @@ def test_two_builds_of_the_same_table(world: World) -> None:
             world.build()
         return plan
 
-    with mock.patch.object(ff.Project, "_plan", and_then), pytest.raises(ff.CommitConflict, match="Plan again"):
+    with (
+        mock.patch.object(ff.Project, "_plan", and_then),
+        pytest.raises(ff.CommitConflict, match="Plan again"),
+    ):
         project.build()
     assert [world.version(name) for name in TABLES] == [2, 2, 2]
     assert world.build().status == "nothing to do"
@@ -262,8 +308,18 @@ def test_two_builds_of_the_same_table(world: World) -> None:
 @pytest.mark.slow
 def test_many_processes_build_at_once(world: World) -> None:
     environment = {**os.environ, "FEATUREFLOW_SCRATCH": str(world.folder / "scratch")}
-    arguments = [*COMMAND, "build", str(world.folder / "featureflow.yaml"), "--store", str(world.store), "--scheduler", "threads"]
-    running = [subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    arguments = [
+        *COMMAND,
+        "build",
+        str(world.folder / "featureflow.yaml"),
+        "--store",
+        str(world.store),
+        "--scheduler",
+        "threads",
+    ]
+    running = [
+        subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
     ended = [(process.communicate(timeout=180)[1], process.returncode) for process in running]
     assert {code for _, code in ended} <= {0, 1}
     assert 0 in {code for _, code in ended}
@@ -285,7 +341,10 @@ def test_workers_with_another_disk(world: World) -> None:
             path.unlink()
         return written
 
-    with mock.patch("featureflow.execute.build.compute_run", elsewhere), pytest.raises(ff.TableError, match="share"):
+    with (
+        mock.patch("featureflow.execute.build.compute_run", elsewhere),
+        pytest.raises(ff.TableError, match="share"),
+    ):
         world.build()
     assert ff.open(str(world.store)).tables() == []
 
@@ -305,7 +364,9 @@ def test_a_full_scratch_disk(world: World) -> None:
     world.write("tx", "large", pl.concat([events(random.Random(1), 1, 1000)] * 20))
     small = world.folder / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("this machine does not let us mount")
     try:
@@ -331,10 +392,26 @@ def test_a_killed_worker(world: World, tmp_path: Path) -> None:
     spec = tmp_path / "featureflow.yaml"
     text = spec.read_text().replace("project: small_world", "project: small_world\nallow_python: true")
     udf = "    udf:\n      same: {function: 'deadly_module:once', inputs: [double], type: float64}\n"
-    spec.write_text(text.replace('    derive: {double: "amount_sum_1h * 2"}\n', '    derive: {double: "amount_sum_1h * 2"}\n' + udf))
+    spec.write_text(
+        text.replace(
+            '    derive: {double: "amount_sum_1h * 2"}\n', '    derive: {double: "amount_sum_1h * 2"}\n' + udf
+        )
+    )
     environment = {**os.environ, "MARK": str(tmp_path / "mark"), "PYTHONPATH": str(tmp_path)}
     found = subprocess.run(
-        [*COMMAND, "build", str(spec), "--store", str(world.store), "--scheduler", "local", "--workers", "2", "--scratch", str(tmp_path / "s")],
+        [
+            *COMMAND,
+            "build",
+            str(spec),
+            "--store",
+            str(world.store),
+            "--scheduler",
+            "local",
+            "--workers",
+            "2",
+            "--scratch",
+            str(tmp_path / "s"),
+        ],
         capture_output=True,
         text=True,
         timeout=180,
