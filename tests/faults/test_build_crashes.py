@@ -157,8 +157,8 @@ def test_interrupted_by_the_keyboard(world: World) -> None:
     child = (
         "import os, signal, sys\nfrom unittest import mock\nimport featureflow.execute.window_task as task\n"
         "from featureflow.cli import main\nreal, calls = task.write_file, []\n"
-        "def slow(*a, **k):\n    calls.append(1)\n    if len(calls) == 3:\n        os.kill(os.getpid(), signal.SIGINT)\n"
-        "    return real(*a, **k)\n"
+        "def slow(*a, **k):\n    calls.append(1)\n    if len(calls) == 3:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n    return real(*a, **k)\n"
         "task.write_file = slow\nsys.exit(main())\n"
     )
     spec = str(world.folder / "featureflow.yaml")
