@@ -38,6 +38,9 @@ class EventColumn:
         Second column, for aggregations with two (``argmax``); same rows.
     cache
         Work that several windows or aggregations share (exact prefix sums, ranks), by name.
+    weights
+        How many values each row stands for, int64; None where each is one. Only ``count``, ``sum`` and ``mean`` are
+        given such rows: their values add up to the sum of what they stand for.
     """
 
     values: NDArray[Any] | None
@@ -47,6 +50,7 @@ class EventColumn:
     categories: pa.Array | None = None
     other: EventColumn | None = None
     cache: dict[str, Any] = field(default_factory=dict)
+    weights: NDArray[np.int64] | None = None
 
 
 @dataclass(slots=True)

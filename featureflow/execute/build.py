@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featureflow.core.errors import CorruptionError, PlanError, SpecError, TableError
@@ -17,6 +17,7 @@ from featureflow.execute.inputs import Readable, readable_source, readable_table
 from featureflow.execute.manifest import write_manifest
 from featureflow.execute.publish import slice_label
 from featureflow.execute.required import columns_needed
+from featureflow.execute.resume import drop_old_states, with_states
 from featureflow.execute.sizing import (
     Budget,
     Footprint,
@@ -26,7 +27,15 @@ from featureflow.execute.sizing import (
     footprint,
     lookup_bytes,
 )
-from featureflow.execute.stages import Current, Piece, PieceIndex, TablePlan, clipped, plan_table
+from featureflow.execute.stages import (
+    Base,
+    Current,
+    Piece,
+    TablePlan,
+    clipped,
+    needed_pieces,
+    plan_table,
+)
 from featureflow.execute.uniqueness import drop_duplicates
 from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
 from featureflow.observe.plans import describe_build, plan_html
@@ -34,7 +43,7 @@ from featureflow.observe.progress import Progress
 from featureflow.plan.compile import as_input
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.scan import ScannedSource
-from featureflow.plan.slices import NULL_SLICE, Slice, merge_ranges
+from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.spec.load import LoadedProject
 from featureflow.tables.parquet_files import StagedFile, find_staged
 from featureflow.tables.state import TableState, current_state
@@ -218,11 +227,9 @@ class Planner:
         foot = self._footprint(table, rights, 1)
         buckets = choose_buckets(table, events, foot, self._site.budget, self._site.executor.slots)
         plan = plan_table(table, events, rights, current, n_buckets=buckets, full=full, only=only)
+        plan = with_states(plan, events, self._site.table_url(table.name))
         foot = self._footprint(table, rights, plan.n_buckets)
-        estimate = self._estimate(plan, events, rights, foot)
-        return TablePlan(
-            **{name: getattr(plan, name) for name in plan.__slots__ if name != "estimate"}, estimate=estimate
-        )
+        return replace(plan, estimate=self._estimate(plan, events, rights, foot))
 
     def _footprint(self, table: CompiledTable, rights: list[list[Piece]], n_buckets: int) -> Footprint:
         size = sum(
@@ -234,11 +241,13 @@ class Planner:
     def _estimate(
         self, plan: TablePlan, events: list[Piece], rights: list[list[Piece]], foot: Footprint
     ) -> dict[str, int]:
-        sizes = RunSizes.of(plan.table, events, foot, plan.missing, plan.n_buckets, self._site.budget)
+        sizes = RunSizes.of(
+            plan.table, events, foot, plan.missing, plan.n_buckets, self._site.budget, base=plan.base
+        )
         memory = check_budget(sizes, plan.missing, plan.n_buckets, self._site.budget) if plan.missing else 0
         runs = sizes.runs(plan.missing, 1 / plan.n_buckets)
         memory = max([memory, *(sizes.task_bytes(run[0], run[-1], 1 / plan.n_buckets) for run in runs)])
-        read = needed_pieces(plan, events, plan.table.lookback_us)
+        read = needed_pieces(plan, events, plan.table.lookback_us, plan.base)
         looked_up = [
             needed_pieces(plan, pieces, lookup.reach_us)
             for lookup, pieces in zip(plan.table.lookups, rights, strict=True)
@@ -259,30 +268,13 @@ class Planner:
             "task_bytes": memory,
             "budget_bytes": self._site.budget.task_bytes,
             "output_row_bytes": foot.per_row // 2,
+            "state_bytes": 0 if plan.base is None else plan.base.bytes,
         }
 
 
 def is_naive(kind: str) -> bool:
     """Whether a stored type is a time without a zone."""
     return kind == "date" or (kind.startswith("timestamp[") and "," not in kind)
-
-
-def needed_pieces(plan: TablePlan, pieces: list[Piece], reach: int | None) -> list[Piece]:
-    """Pieces of an input that a row of the plan's missing slices can see."""
-    index = PieceIndex(pieces)
-    timed = [part for part in plan.missing if part != NULL_SLICE]
-    found: dict[str, Piece] = {}
-    if any(part.holds_timeless for part in plan.missing):
-        found.update((piece.id, piece) for piece in index.without_time)
-    if reach is None:
-        ranges: list[tuple[int | None, int]] = (
-            [(None, max(part.end_us for part in timed) - 1)] if timed else []
-        )
-    else:
-        ranges = [*merge_ranges((part.start_us - reach, part.end_us - 1) for part in timed)]
-    for first, last in ranges:
-        found.update((piece.id, piece) for piece in index.touching(first, last))
-    return list(found.values())
 
 
 def is_bucketed(table: CompiledTable, lookup: Lookup) -> bool:
@@ -372,6 +364,7 @@ class TableBuild:
             self.table.keys,
             self.plan.n_buckets,
             self.table.lookback_us,
+            self.plan.base,
         )
         sides = []
         for lookup, right in zip(self.table.lookups, self.rights, strict=True):
@@ -394,6 +387,7 @@ class TableBuild:
             self.site.progress.advance(stage, rows=written.rows)
 
         run_tasks(self.site.executor, tasks, done)
+        drop_old_states(self.plan, self.source.pieces(), self.url)
 
     def _rekey(
         self,
@@ -403,12 +397,13 @@ class TableBuild:
         keys: tuple[str, ...],
         n_buckets: int,
         reach: int | None,
+        base: Base | None = None,
     ) -> tuple[str, list[int]]:
         """Make sure that the exchange files of what is needed are there; returns their manifest and rows by bucket."""
         job = Rekey(
             readable.reader, columns, keys, n_buckets, os.path.join(self.site.scratch, "exchange"), found.time
         )
-        needed = {piece.id for piece in needed_pieces(self.plan, readable.pieces(), reach)}
+        needed = {piece.id for piece in needed_pieces(self.plan, readable.pieces(), reach, base)}
         chunks = [chunk for chunk in readable.chunks if readable.drop_name(chunk) in needed]
         paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
         stage = f"{self.table.name}: re-key {found.name}"
@@ -444,6 +439,7 @@ class TableBuild:
             self.plan.missing,
             self.plan.n_buckets,
             self.site.budget,
+            base=self.plan.base,
         )
         total = max(1, sum(counts))
         for bucket, parts in todo.items():
@@ -460,6 +456,8 @@ class TableBuild:
                     self.plan.last_tick,
                     self.checks,
                     self.notes,
+                    self.plan.base,
+                    self.plan.states,
                 )
                 label = f"{self.table.name}, bucket {bucket}, {run[0].label} … {run[-1].label}"
                 yield Task(f"{units[0].fingerprint}-{bucket}-{len(units)}", compute_run, (job,), label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from featureflow.core.errors import ComputeError
 from featureflow.core.expressions import compile_condition
 from featureflow.execute.arrays import booleans
 from featureflow.execute.keycodes import sorted_distinct
+from featureflow.execute.lifetime import Group, History, operation_of
 from featureflow.execute.sorted_rows import SortedRows, column
 from featureflow.kernels.bounds import window_bounds
 from featureflow.library.aggregations import make
@@ -33,8 +35,16 @@ class Queries:
 class Evaluator:
     """Evaluates features on the events of one bucket; keeps what several of them share."""
 
-    def __init__(self, rows: SortedRows, queries: Queries) -> None:
+    def __init__(
+        self,
+        rows: SortedRows,
+        queries: Queries,
+        history: History | None = None,
+        groups: Mapping[str, Group] | None = None,
+    ) -> None:
         self._rows = rows
+        self._history, self._groups = history, groups or {}
+        self._lifetime: dict[Group, EventColumn] = {}
         self._events = rows.events
         self._queries = queries
         self._windows: dict[Window, Windows] = {}
@@ -71,9 +81,9 @@ class Evaluator:
     def feature(self, feature: Feature) -> pa.Array:
         """Evaluate one feature for every query, in the queries' order."""
         windows = self.windows(feature.window)
-        operation = make({feature.op: dict(feature.params)} if feature.params else feature.op)
+        operation = make(operation_of(feature))
         try:
-            values = operation.compute(self._event_column(feature.series, feature.other), windows)
+            values = operation.compute(self.events(feature), windows)
         except Exception as error:
             error.add_note(f"while computing {feature.name!r}")
             raise
@@ -87,10 +97,20 @@ class Evaluator:
 
     def _fill_empty(self, values: pa.Array, feature: Feature, windows: Windows) -> pa.Array:
         """Put ``fill_empty`` where nothing that counts is in the window (not where the value is undefined)."""
-        valid = self._event_column(feature.series, feature.other).valid
+        valid = self.events(feature).valid
         before = np.concatenate(([0], np.cumsum(valid)))
         empty = before[windows.hi] == before[windows.lo]
         return pc.if_else(booleans(empty), pa.scalar(feature.fill_empty, values.type), values)
+
+    def events(self, feature: Feature) -> EventColumn:
+        """Give the events of a feature; with a state, rows that stand for the history of a lifetime window."""
+        found = self._event_column(feature.series, feature.other)
+        if self._history is None or feature.window.length_us is not None:
+            return found
+        group = self._groups[feature.name]
+        if group not in self._lifetime:
+            self._lifetime[group] = self._history.column(group, found)
+        return self._lifetime[group]
 
     def _event_column(self, series: Series, other: str | None) -> EventColumn:
         found = self._columns.get((series, other))

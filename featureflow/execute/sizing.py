@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.stages import Piece, PieceIndex
+from featureflow.execute.stages import Base, Piece, PieceIndex
 from featureflow.plan.nodes import CompiledTable, Lookup
 from featureflow.plan.slices import NULL_SLICE, Slice
 
@@ -158,13 +158,18 @@ class RunSizes:
     estimate: RowEstimate
     foot: Footprint
     limit_bytes: int
+    base: Base | None = None
 
     def task_bytes(self, first: Slice, last: Slice, share: float) -> int:
         """Projected memory of a run of one bucket that holds ``share`` of all rows."""
         reach = self.table.lookback_us
-        events = self.estimate.between(None if reach is None else first.start_us - reach, last.end_us)
+        since = None if reach is None else first.start_us - reach
+        kept = 0
+        if reach is None and self.base is not None:
+            since, kept = self.base.before_us, self.base.rows
+        events = self.estimate.between(since, last.end_us)
         rows = self.estimate.between(first.start_us, last.end_us)
-        return self.foot.task_bytes(int(events * share), int(rows * share))
+        return self.foot.task_bytes(int(events * share) + kept, int(rows * share))
 
     @classmethod
     def of(
@@ -175,9 +180,11 @@ class RunSizes:
         missing: tuple[Slice, ...],
         n_buckets: int,
         budget: Budget,
+        *,
+        base: Base | None = None,
     ) -> RunSizes:
         """Sizes that fit the memory, and give every thread something to do where buckets alone do not."""
-        sizes = cls(table, RowEstimate(events), foot, min(TASK_BYTES, budget.task_bytes))
+        sizes = cls(table, RowEstimate(events), foot, min(TASK_BYTES, budget.task_bytes), base)
         timed = sorted(part for part in missing if part != NULL_SLICE)
         pieces = -(-budget.threads // n_buckets)
         reach = table.lookback_us

@@ -75,9 +75,16 @@ def microseconds(array: pa.Array) -> NDArray[np.int64]:
 
 
 def sort_rows(
-    table: pa.Table, keys: tuple[str, ...], time: str | None, order: tuple[str, ...] = ()
+    table: pa.Table,
+    keys: tuple[str, ...],
+    time: str | None,
+    order: tuple[str, ...] = (),
+    *,
+    aside: tuple[str, ...] = (),
 ) -> SortedRows:
     """Sort rows by keys, time and tie-breakers.
+
+    ``aside`` names columns that go along but do not belong to the rows: they break no tie.
 
     Cost: O(n) for the sort by keys and time, O(t log t) for the t rows that are tied.
     """
@@ -93,7 +100,7 @@ def sort_rows(
         sortable = np.where(timeless, times.min(where=~timeless, initial=np.iinfo(np.int64).max), times)
     permutation = group_order(codes + 1, sortable).astype(np.int64, copy=False)
     codes, sortable = codes[permutation], sortable[permutation]
-    permutation = _break_ties(table, permutation, codes, sortable, order)
+    permutation = _break_ties(table.drop_columns(list(aside)), permutation, codes, sortable, order)
     times = times[permutation]
     n_apart = int(np.searchsorted(codes, 0))
     table = take_rows(table, permutation)

@@ -19,7 +19,7 @@ import numpy as np
 from featureflow.core.fingerprints import fingerprint
 from featureflow.execute.grid import last_tick, ticks_between
 from featureflow.plan.nodes import CompiledTable
-from featureflow.plan.slices import NULL_SLICE, Slice, slice_at, slices_of_ranges
+from featureflow.plan.slices import NULL_SLICE, Slice, merge_ranges, slice_at, slices_of_ranges
 
 #: Part of every fingerprint: raise it when the same definition and input give other rows than before.
 ENGINE = 1
@@ -55,12 +55,26 @@ class Current:
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """State of lifetime windows that a build begins with, instead of all events before ``before_us``.
+
+    ``bytes`` is the size of its files together, ``rows`` the rows of the largest bucket.
+    """
+
+    before_us: int
+    mark: str
+    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class TablePlan:
     """What will happen to one table.
 
     ``slices`` are all slices of the new version with their fingerprints; ``missing`` those to compute; ``reused`` are
     the labels kept from the current version, ``dropped`` those of it that go away. ``reach`` is the closed range of
-    times that rows can have, as far as the source's files tell.
+    times that rows can have, as far as the source's files tell. ``base`` stands for the history of lifetime windows;
+    ``states`` are those to write: the end of a missing slice, the instant, the name.
     """
 
     table: CompiledTable
@@ -77,6 +91,8 @@ class TablePlan:
     full: bool = False
     reach: tuple[int, int] | None = None
     estimate: dict[str, int] = field(default_factory=dict)
+    base: Base | None = None
+    states: tuple[tuple[int, int, str], ...] = ()
 
     @property
     def does_something(self) -> bool:
@@ -149,6 +165,27 @@ class PieceIndex:
         return int(self._ends.max()) if len(self._ends) else None
 
 
+def needed_pieces(
+    plan: TablePlan, pieces: list[Piece], reach: int | None, base: Base | None = None
+) -> list[Piece]:
+    """Pieces of an input that a row of the plan's missing slices can see, less those that ``base`` stands for."""
+    index = PieceIndex(pieces)
+    timed = [part for part in plan.missing if part != NULL_SLICE]
+    found: dict[str, Piece] = {}
+    if any(part.holds_timeless for part in plan.missing):
+        found.update((piece.id, piece) for piece in index.without_time)
+    if reach is None:
+        since = None if base is None else base.before_us
+        ranges: list[tuple[int | None, int]] = (
+            [(since, max(part.end_us for part in timed) - 1)] if timed else []
+        )
+    else:
+        ranges = [*merge_ranges((part.start_us - reach, part.end_us - 1) for part in timed)]
+    for first, last in ranges:
+        found.update((piece.id, piece) for piece in index.touching(first, last))
+    return list(found.values())
+
+
 def plan_table(
     table: CompiledTable,
     events: list[Piece],
@@ -180,7 +217,7 @@ def plan_table(
     same = current is not None and current.definition_hash == table.definition_hash
     buckets = current.n_buckets if current is not None and same else n_buckets
     known = current.slices if current is not None and same else {}
-    identity = _identity(table, buckets)
+    identity = identity_of(table, buckets)
     slices: dict[Slice, str] = {}
     for part in _slices(table, source, first_tick, final_tick):
         slices[part] = _mark(table, part, identity, source, indexes, first_tick, final_tick)
@@ -264,7 +301,7 @@ def _tick_range(table: CompiledTable, source: PieceIndex) -> tuple[int | None, i
     return (int(ticks[0]), int(ticks[-1])) if len(ticks) else (None, None)
 
 
-def _identity(table: CompiledTable, n_buckets: int) -> str:
+def identity_of(table: CompiledTable, n_buckets: int) -> str:
     """What all slices of a table have in common."""
     content = {
         "engine": ENGINE,

@@ -24,10 +24,20 @@ from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
 from featureflow.execute.exchange import plain_arrow, read_bucket, stable_order
 from featureflow.execute.grid import ticks_between
+from featureflow.execute.lifetime import (
+    History,
+    groups_of,
+    make_state,
+    read_state,
+    sort_with_history,
+    state_url,
+    write_state,
+)
 from featureflow.execute.lookups import look_up
 from featureflow.execute.manifest import touching
 from featureflow.execute.required import columns_needed
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
+from featureflow.execute.stages import Base
 from featureflow.kernels.gather import take_rows
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.slices import NULL_SLICE, Slice
@@ -59,7 +69,8 @@ class Run:
     """Adjacent units of one bucket that one task computes.
 
     ``events`` is the manifest of the source's exchange files. ``first_tick`` and ``last_tick`` bound the grid of
-    ``at: {every: …}``. ``notes`` is the folder for what the checks found, one small file a unit.
+    ``at: {every: …}``. ``notes`` is the folder for what the checks found, one small file a unit. ``base`` stands for
+    the history of lifetime windows; ``states`` are those to write: the end of a slice, the instant, the name.
     """
 
     table: CompiledTable
@@ -72,6 +83,8 @@ class Run:
     last_tick: int | None
     checks: tuple[BoundCheck, ...]
     notes: str
+    base: Base | None = None
+    states: tuple[tuple[int, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +98,8 @@ class Written:
 def compute_run(run: Run) -> Written:
     """Compute the rows of a run and write them; see the module's text."""
     table = run.table
-    rows = _load_events(run)
-    output = _grid_rows(run, rows) if table.grid else _event_rows(run, rows)
+    rows, history = _load_events(run)
+    output = _grid_rows(run, rows, history) if table.grid else _event_rows(run, rows, history)
     output = pa.table(
         [_stored(column(output, field.name), field) for field in table.schema], schema=table.schema
     )
@@ -97,11 +110,18 @@ def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
     return values if values.type == field.type else values.cast(field.type)
 
 
-def _load_events(run: Run) -> SortedRows:
-    table = run.table
+def _load_events(run: Run) -> tuple[SortedRows, History | None]:
+    table, base = run.table, run.base
     first, last, with_null = _time_range(run, table.lookback_us)
+    if first is not None:
+        base = None
+    elif base is not None:
+        first = base.before_us
     rows = _load(run.events, run.bucket, table.source, columns_needed(table), first, last, with_null)
-    return sort_rows(rows, table.keys, table.source.time, table.source.order)
+    if base is None:
+        return sort_rows(rows, table.keys, table.source.time, table.source.order), None
+    state = read_state(state_url(run.table_url, base.mark, run.bucket))
+    return sort_with_history(table, rows, state, base.before_us)
 
 
 def _load(
@@ -144,7 +164,7 @@ def _in_range(table: pa.Table, time: str | None, first: int | None, last: int, w
     return table if pc.all(mask).as_py() else table.filter(mask)
 
 
-def _event_rows(run: Run, rows: SortedRows) -> pa.Table:
+def _event_rows(run: Run, rows: SortedRows, history: History | None) -> pa.Table:
     """One output row per event of the run's slices, and those without a key or a time."""
     table = run.table
     chosen = np.flatnonzero(_within(run.units, rows.times))
@@ -156,10 +176,10 @@ def _event_rows(run: Run, rows: SortedRows) -> pa.Table:
     queries = Queries(np.searchsorted(chosen, rows.offsets).astype(np.int64), rows.times[chosen])
     carried = take_rows(rows.table, np.concatenate((apart, chosen + rows.n_apart)))
     times = np.concatenate((apart_times[apart], queries.times))
-    return _finish(run, rows, queries, carried, times, len(apart))
+    return _finish(run, rows, history, queries, carried, times, len(apart))
 
 
-def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
+def _grid_rows(run: Run, rows: SortedRows, history: History | None) -> pa.Table:
     """One output row per tick and key that has an event in a window of that tick."""
     table, grid = run.table, run.table.grid
     if grid is None or run.first_tick is None or run.last_tick is None:
@@ -180,7 +200,7 @@ def _grid_rows(run: Run, rows: SortedRows) -> pa.Table:
     carried = take_rows(rows.table.select(list(table.keys)), owners)
     if table.time is not None and table.time not in table.keys:
         carried = carried.append_column(table.time, integers(queries.times, pa.timestamp("us", "UTC")))
-    return _finish(run, rows, queries, carried, queries.times, 0)
+    return _finish(run, rows, history, queries, carried, queries.times, 0)
 
 
 def _unit_of(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -202,7 +222,13 @@ def _within(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.boo
 
 
 def _finish(
-    run: Run, rows: SortedRows, queries: Queries, carried: pa.Table, times: NDArray[np.int64], n_apart: int
+    run: Run,
+    rows: SortedRows,
+    history: History | None,
+    queries: Queries,
+    carried: pa.Table,
+    times: NDArray[np.int64],
+    n_apart: int,
 ) -> pa.Table:
     """Put aggregates, look-ups and derived columns beside the carried columns; all of the same rows."""
     table = run.table
@@ -212,16 +238,27 @@ def _finish(
         if name in carried.schema.names
     ]
     arrays: list[pa.Array] = [column(carried, name) for name in names]
-    evaluator = Evaluator(rows, queries)
+    evaluator = Evaluator(rows, queries, history, groups_of(table))
     for name, values in evaluator.features(table.features).items():
         names.append(name)
         arrays.append(pa.concat_arrays([pa.nulls(n_apart, values.type), values]) if n_apart else values)
+    _write_states(run, rows, evaluator)
     for lookup, side in zip(table.lookups, run.rights, strict=True):
         right = _load_right(run, lookup, side)
         found = look_up(lookup, [column(carried, key) for key in lookup.left_keys], times, right)
         names.extend(name for _, name in lookup.columns)
         arrays.extend(found)
     return derive_columns(pa.table(arrays, names=names), table.derived)
+
+
+def _write_states(run: Run, rows: SortedRows, evaluator: Evaluator) -> None:
+    """Write the states for the ends of this run's slices that a later build can begin at."""
+    ends = {unit.slice.end_us for unit in run.units if unit.slice != NULL_SLICE}
+    for end, before, mark in run.states:
+        if end in ends:
+            state = make_state(run.table, rows, evaluator.events, before)
+            if state is not None:
+                write_state(state, state_url(run.table_url, mark, run.bucket))
 
 
 def _load_right(run: Run, lookup: Lookup, side: Side) -> pa.Table:

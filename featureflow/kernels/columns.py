@@ -42,7 +42,7 @@ class Dense:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Rows that count in each window."""
+        """Values in each window: its rows that count, by what each stands for."""
         if self._counts is None:
             self._counts = self.hi - self.lo
         return self._counts
@@ -66,6 +66,10 @@ def dense(events: EventColumn, windows: Windows) -> Dense:
             found = Dense(None, windows.lo, windows.hi, events.valid.size)
         else:
             found = Dense(rows, rank[windows.lo], rank[windows.hi], rows.size)
+        if events.weights is not None:
+            total = np.zeros(found.size + 1, np.int64)
+            np.cumsum(events.weights if rows is None else events.weights[rows], out=total[1:])
+            found = Dense(rows, found.lo, found.hi, found.size, total[found.hi] - total[found.lo])
         held = (windows, found)
         cache["dense"] = held
     return held[1]

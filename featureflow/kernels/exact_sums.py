@@ -170,13 +170,14 @@ def _float_sums(
     prefix: NDArray[np.uint64],
     lo: NDArray[np.int64],
     hi: NDArray[np.int64],
+    counts: NDArray[np.int64],
     exponent: int,
     divide: bool,
     out: NDArray[np.float64],
 ) -> None:
     for i in range(lo.size):
-        count = hi[i] - lo[i]
-        if count <= 0:
+        count = counts[i]
+        if hi[i] <= lo[i]:
             out[i] = 0.0
             continue
         low, high = window_128(prefix, lo[i], hi[i])
@@ -219,6 +220,7 @@ def _wide_sums(
     shift: NDArray[np.int16],
     lo: NDArray[np.int64],
     hi: NDArray[np.int64],
+    counts: NDArray[np.int64],
     exponent: int,
     width: int,
     divide: bool,
@@ -241,8 +243,8 @@ def _wide_sums(
             add_product(m, acc, width, power, 1, shift[j], enter == (mantissa[j] < 0))
         left = lo[i]
         right = hi[i]
-        count = hi[i] - lo[i]
-        if count <= 0:
+        count = counts[i]
+        if hi[i] <= lo[i]:
             out[i] = 0.0
             continue
         negative = magnitude(m, acc, width, absolute)
@@ -294,11 +296,12 @@ def window_sums(events: EventColumn, selected: Dense, *, divide: bool = False) -
     column = decoded(events, selected)
     prefix = prefix_sums(events, column)
     out = np.empty(selected.lo.size, np.float64)
+    windows = (selected.lo, selected.hi, selected.counts)
     if prefix is not None:
-        _float_sums(prefix, selected.lo, selected.hi, column.low, divide, out)
+        _float_sums(prefix, *windows, column.low, divide, out)
     else:
         width = limbs_for(column.bits + int(selected.size).bit_length() + 1)
-        _wide_sums(column.mantissa, column.shift, selected.lo, selected.hi, column.low, width, divide, out)
+        _wide_sums(column.mantissa, column.shift, *windows, column.low, width, divide, out)
     found = infinities(column, selected)
     if found is not None:
         positive, negative = found

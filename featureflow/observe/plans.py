@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from featureflow.library.aggregations.history import history_of
 from featureflow.observe import html
 from featureflow.observe.report import CHANGE_STYLES
 from featureflow.observe.terminal import Paint, text_width, wrap
@@ -116,13 +117,24 @@ def _reads(table: CompiledTable) -> list[dict[str, str]]:
 
 
 def _definition_notes(table: CompiledTable) -> list[str]:
+    notes = []
     hops = dict.fromkeys(window.text for window in table.windows if window.tail_hop_us)
-    if not hops:
-        return []
-    shown = ", ".join(hops)
-    return [
-        f"{table.name}: tail_hop is part of the definition of {shown}: the start of the window is rounded down."
-    ]
+    if hops:
+        shown = ", ".join(hops)
+        notes.append(
+            f"{table.name}: tail_hop is part of the definition of {shown}: the start of the window is rounded down."
+        )
+    lifetime = [feature for feature in table.features if feature.window.length_us is None]
+    whole = [feature.name for feature in lifetime if history_of(feature.op) == "all"]
+    if whole:
+        notes.append(
+            f"{table.name}: lifetime of {', '.join(whole)} reads all history in every build; there is no state for it."
+        )
+    elif lifetime and table.partition == "none":
+        notes.append(
+            f"{table.name}: lifetime reads all history in every build: with `partition: none` nothing is kept."
+        )
+    return notes
 
 
 def plan_text(plan: dict[str, Any], *, limit: int = 100, paint: Paint | None = None) -> str:
@@ -213,6 +225,8 @@ def _read_text(entry: dict[str, Any]) -> str:
     if "bytes_read" not in estimate:
         return names
     text = size(estimate["bytes_read"])
+    if estimate.get("state_bytes"):
+        text += f" and {size(estimate['state_bytes'])} of state for lifetime"
     if estimate.get("chunks_read"):
         text += f" in {plural(estimate['chunks_read'], 'chunk')}"
     skipped = estimate.get("bytes_total", estimate["bytes_read"]) - estimate["bytes_read"]
