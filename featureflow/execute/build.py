@@ -27,15 +27,7 @@ from featureflow.execute.sizing import (
     footprint,
     lookup_bytes,
 )
-from featureflow.execute.stages import (
-    Base,
-    Current,
-    Piece,
-    TablePlan,
-    clipped,
-    needed_pieces,
-    plan_table,
-)
+from featureflow.execute.stages import Base, Current, Piece, TablePlan, clipped, needed_pieces, plan_table
 from featureflow.execute.uniqueness import drop_duplicates
 from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
 from featureflow.observe.plans import describe_build, plan_html

@@ -27,7 +27,7 @@ from featureflow.execute.arrays import booleans
 from featureflow.execute.sorted_rows import SortedRows, column, sort_rows
 from featureflow.kernels.columns import dense
 from featureflow.kernels.compaction import split_sums, whole_sums
-from featureflow.kernels.exact_sums import decoded, infinities, prefix_sums
+from featureflow.kernels.exact_sums import banded_prefix_sums, decoded, infinities, prefix_sums
 from featureflow.kernels.gather import take_rows
 from featureflow.library.aggregations import make
 from featureflow.library.aggregations.history import history_of, kept_rows
@@ -143,8 +143,8 @@ def make_state(table: CompiledTable, rows: SortedRows, columns: Columns, before_
     Returns
     -------
     pa.Table or None
-        None where a sum can't be carried by a few doubles: values that span more than 126 bits, integers whose sum
-        needs more than 64. A build then goes on reading all history.
+        None where no doubles can carry a sum: one beyond all doubles, or of integers beyond 64 bits. A build then goes
+        on reading all history.
 
     Notes
     -----
@@ -189,16 +189,18 @@ def _parts(group: Group, events: EventColumn, windows: Windows) -> list[_Part] |
         return [_Part(some, counts, None)]
     held = decoded(events, selected)
     prefix = prefix_sums(events, held)
-    if prefix is None:
-        return None
     if events.values is None or events.values.dtype != np.float64:
-        whole = whole_sums(prefix, selected.lo, selected.hi)
+        whole = None if prefix is None else whole_sums(prefix, selected.lo, selected.hi)
         return None if whole is None else [_Part(some, counts, whole)]
-    split = split_sums(prefix, selected.lo, selected.hi, held.low)
-    if split is None:
-        return None
+    summands: list[NDArray[np.float64]] = []
+    for band, exponent in banded_prefix_sums(held) if prefix is None else ((prefix, held.low),):
+        split = split_sums(band, selected.lo, selected.hi, exponent)
+        if split is None:
+            return None
+        summands += split
     none = np.zeros_like(counts)
-    parts = [_Part(some, counts, split[0]), *(_Part(some & (part != 0), none, part) for part in split[1:])]
+    first = summands[0] if summands else np.zeros(len(counts))
+    parts = [_Part(some, counts, first), *(_Part(part != 0, none, part) for part in summands[1:])]
     infinite = infinities(held, selected)
     if infinite is not None:
         parts += [

@@ -12,6 +12,7 @@ Both give the same correctly rounded result.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,8 @@ from featureflow.kernels.limbs import (
 
 _0 = np.uint64(0)
 _PREFIX_BITS = 126
+#: 53 bits of a double, 32 places, and 2**41 values to add fit the prefix
+_BAND_BITS = 32
 
 
 @dataclass(slots=True)
@@ -265,6 +268,19 @@ def prefix_sums(events: EventColumn, column: Decoded) -> NDArray[np.uint64] | No
         events.cache["prefix"] = prefix
     result: NDArray[np.uint64] | None = events.cache["prefix"]
     return result
+
+
+def banded_prefix_sums(column: Decoded) -> Iterator[tuple[NDArray[np.uint64], int]]:
+    """Prefix sums of a column of any width, as several of 128 bits, each with the exponent of its lowest bit.
+
+    The sum of a window is the sum over the bands, each of the values whose lowest bit is among ``_BAND_BITS`` places.
+    """
+    place = column.shift // _BAND_BITS
+    for band in np.unique(place[column.mantissa != 0]).tolist():
+        inside = np.where(place == band, column.mantissa, 0)
+        prefix = np.empty((inside.size + 1, 2), np.uint64)
+        _prefix(inside, np.where(place == band, column.shift - band * _BAND_BITS, 0).astype(np.int16), prefix)
+        yield prefix, column.low + band * _BAND_BITS
 
 
 def infinities(column: Decoded, selected: Dense) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:

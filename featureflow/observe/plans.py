@@ -225,10 +225,10 @@ def _read_text(entry: dict[str, Any]) -> str:
     if "bytes_read" not in estimate:
         return names
     text = size(estimate["bytes_read"])
-    if estimate.get("state_bytes"):
-        text += f" and {size(estimate['state_bytes'])} of state for lifetime"
     if estimate.get("chunks_read"):
         text += f" in {plural(estimate['chunks_read'], 'chunk')}"
+    if estimate.get("state_bytes"):
+        text += f" and {size(estimate['state_bytes'])} of state for lifetime"
     skipped = estimate.get("bytes_total", estimate["bytes_read"]) - estimate["bytes_read"]
     if skipped > 0:
         text += f", {size(skipped)} skipped"
