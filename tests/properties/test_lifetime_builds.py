@@ -49,18 +49,12 @@ class World:
 
     def day(self, day: int, *, name: str | None = None, n_rows: int = 12, seed: int = 0) -> None:
         rng = random.Random(1000 * seed + day)
-        hours = [START + timedelta(days=day, hours=rng.randrange(24))]
+        start = START + timedelta(days=day)
         rows = [
             {
                 "id": rng.choice([*range(9), None]),
                 "card": rng.choice([*range(8), None]),
-                "ts": rng.choice(
-                    [
-                        START + timedelta(days=day, hours=rng.randrange(24)),
-                        START + timedelta(days=day),
-                        *self.timeless,
-                    ]
-                ),
+                "ts": rng.choice([start + timedelta(hours=rng.randrange(24)), start, *self.timeless]),
                 "amount": rng.choice([0.1, 1.5, -0.0, 1e16, -7.25, None, float("inf")]),
             }
             for _ in range(n_rows)
