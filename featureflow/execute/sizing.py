@@ -129,11 +129,11 @@ class RowEstimate:
             (p.min_us, p.max_us + 1, p.rows) for p in pieces if p.min_us is not None and p.max_us is not None
         ]
         starts, ends, rows = (
-            (np.array(column, np.float64) for column in zip(*timed, strict=True))
+            (np.array(column, np.int64) for column in zip(*timed, strict=True))
             if timed
-            else (np.empty(0),) * 3
+            else (np.empty(0, np.int64),) * 3
         )
-        rates = rows / (ends - starts) if timed else rows
+        rates = rows / (ends - starts)  # of int64: as floats two instants of the year 9999 are one
         points = np.concatenate((starts, ends))
         order = np.argsort(points, kind="stable")
         self._points = points[order]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from featureflow.core.fingerprints import fingerprint
-from featureflow.execute.grid import last_tick, ticks_between
+from featureflow.execute.grid import last_tick, tick_bounds
 from featureflow.plan.nodes import CompiledTable
 from featureflow.plan.slices import NULL_SLICE, Slice, slice_at, slices_of_ranges
 
@@ -260,8 +260,7 @@ def _tick_range(table: CompiledTable, source: PieceIndex) -> tuple[int | None, i
     else:
         reach = table.lookback_us
         last = grid.end_us - 1 if reach is None else min(grid.end_us - 1, latest + reach + grid.every_us)
-    ticks = ticks_between(grid, first, last) if last >= first else np.empty(0, np.int64)
-    return (int(ticks[0]), int(ticks[-1])) if len(ticks) else (None, None)
+    return tick_bounds(grid, first, last) or (None, None)
 
 
 def _identity(table: CompiledTable, n_buckets: int) -> str:

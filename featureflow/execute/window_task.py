@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from featureflow.core.errors import ComputeError
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.arrays import booleans, integers
-from featureflow.execute.checking import BoundCheck
+from featureflow.execute.checking import BoundCheck, failing_rows, findings
 from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
 from featureflow.execute.exchange import plain_arrow, read_bucket, stable_order
@@ -94,7 +95,15 @@ def compute_run(run: Run) -> Written:
 
 
 def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
-    return values if values.type == field.type else values.cast(field.type)
+    if values.type == field.type:
+        return values
+    try:
+        return values.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise ComputeError(
+            f"column {field.name!r} is stored as {field.type} and has a value that does not fit: {error}. "
+            "Cast it in the source's `columns:`."
+        ) from error
 
 
 def _load_events(run: Run) -> SortedRows:
@@ -231,19 +240,19 @@ def _load_right(run: Run, lookup: Lookup, side: Side) -> pa.Table:
     )
 
 
-def _quarantine(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
-    """Move rows that fail a ``quarantine`` check to the unit's side file."""
-    checks = [check for check in run.checks if check.quarantines]
-    if not checks or output.num_rows == 0:
-        return output, 0
-    frame = pl.DataFrame(output)
-    failing = np.zeros(output.num_rows, np.bool_)
-    for check in checks:
-        failing |= check.bad(frame).to_numpy()
+def _checked(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
+    """Note what the checks find, and move rows that fail a ``quarantine`` check to the unit's side file."""
+    # Polars has no maps, and no check looks at one
+    plain = [field.name for field in output.schema if not pa.types.is_map(field.type)]
+    frame = pl.DataFrame(output.select(plain))
+    failing = failing_rows(run.checks, frame)
+    found = findings(run.checks, frame, failing, run.table.time)
+    write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode(), durable=False)
     if not failing.any():
         return output, 0
-    write_quarantine(output.filter(booleans(failing)), quarantine_url(run.table_url, unit, run.bucket))
-    return output.filter(booleans(~failing)), int(failing.sum())
+    chosen = failing.to_numpy()
+    write_quarantine(output.filter(booleans(chosen)), quarantine_url(run.table_url, unit, run.bucket))
+    return output.filter(booleans(~chosen)), int(chosen.sum())
 
 
 def quarantine_url(table_url: str, unit: Unit, bucket: int) -> str:
@@ -269,11 +278,7 @@ def _write_slices(run: Run, output: pa.Table) -> Written:
     n_rows = n_quarantined = 0
     for i, unit in enumerate(run.units):
         rows = take_rows(output, order[bounds[i] : bounds[i + 1]]) if len(run.units) > 1 else output
-        if run.checks:
-            frame = pl.DataFrame(rows)
-            found = {check.id: check.partial(frame, table.time).to_json() for check in run.checks}
-            write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode(), durable=False)
-        rows, quarantined = _quarantine(run, unit, rows)
+        rows, quarantined = _checked(run, unit, rows) if run.checks else (rows, 0)
         if rows.num_rows:
             write_file(
                 rows,

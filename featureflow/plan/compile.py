@@ -132,6 +132,8 @@ class _TableCompiler:
         """Keys, time and kept columns."""
         for i, key in enumerate(self.spec.keys):
             self._take(source, key, ("keys", i))
+            if key in source.columns and source.columns[key].is_nested():
+                self._tell(("keys", i), f"{key!r} is {source.columns[key]}; a key is a single value. Take one with `derive:`.")
         if source.time is not None:
             self._take(source, source.time, ("source",))
         for i, name in enumerate(self.spec.keep):
