@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -255,7 +256,7 @@ def test_slices_walk_without_gaps() -> None:
     )
     assert len(walked) == 63
     assert walked[61].label == "2024-02-29"
-    assert all(a.end_us == b.start_us for a, b in zip(walked, walked[1:], strict=False))
+    assert all(a.end_us == b.start_us for a, b in itertools.pairwise(walked))
     assert [part.label for part in slices_between(MAX_US - 1, MAX_US, "month")] == ["9999-12"]
     assert slice_at(MIN_US, "day") > NULL_SLICE
 
