@@ -180,10 +180,10 @@ def plan_table(
     same = current is not None and current.definition_hash == table.definition_hash
     buckets = current.n_buckets if current is not None and same else n_buckets
     known = current.slices if current is not None and same else {}
-    identity = _identity(table, buckets)
+    identity, reach = _identity(table, buckets), table.lookback_us
     slices: dict[Slice, str] = {}
     for part in _slices(table, source, first_tick, final_tick):
-        slices[part] = _mark(table, part, identity, source, indexes, first_tick, final_tick)
+        slices[part] = _mark(table, part, identity, source, indexes, reach, first_tick, final_tick)
     missing: list[Slice] = []
     kept = {} if only is None else _outside(known, table, only)
     for part, mark in slices.items():
@@ -280,6 +280,7 @@ def _mark(
     identity: str,
     source: PieceIndex,
     rights: list[PieceIndex],
+    reach: int | None,
     first_tick: int | None,
     final_tick: int | None,
 ) -> str:
@@ -288,7 +289,6 @@ def _mark(
     if part == NULL_SLICE:
         content["events"] = sorted(p.id for p in source.without_time)
         return fingerprint(content)
-    reach = table.lookback_us
     first = None if reach is None else part.start_us - reach
     content["events"] = source.names(first, part.end_us - 1)
     if part.holds_timeless:
