@@ -23,13 +23,13 @@ from featureflow.execute.arrays import booleans, integers
 from featureflow.execute.checking import BoundCheck, failing_rows, findings
 from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import plain_arrow, read_bucket, stable_order
+from featureflow.execute.exchange import plain_arrow, read_bucket
 from featureflow.execute.grid import ticks_between
 from featureflow.execute.lookups import look_up
 from featureflow.execute.manifest import touching
 from featureflow.execute.required import columns_needed
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
-from featureflow.kernels.gather import take_rows
+from featureflow.kernels.gather import split_rows, take_rows
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.tables.layout import file_path, partition_column
@@ -87,11 +87,12 @@ def compute_run(run: Run) -> Written:
     """Compute the rows of a run and write them; see the module's text."""
     table = run.table
     rows = _load_events(run)
-    output = _grid_rows(run, rows) if table.grid else _event_rows(run, rows)
-    output = pa.table(
-        [_stored(column(output, field.name), field) for field in table.schema], schema=table.schema
-    )
-    return _write_slices(run, output)
+    found = _grid_rows(run, rows) if table.grid else _event_rows(run, rows)
+    del rows
+    stored = [_stored(column(found, field.name), field) for field in table.schema]
+    times = microseconds(column(found, table.time)) if table.time else np.zeros(found.num_rows, np.int64)
+    del found
+    return _write_slices(run, stored, times)
 
 
 def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
@@ -269,15 +270,13 @@ def write_quarantine(rows: pa.Table, url: str) -> None:
     write_atomic(url, sink.getvalue().to_pybytes())
 
 
-def _write_slices(run: Run, output: pa.Table) -> Written:
+def _write_slices(run: Run, columns: list[pa.Array], times: NDArray[np.int64]) -> Written:
+    """Write one file a slice; ``columns`` are the output's, and are emptied."""
     table = run.table
-    times = microseconds(column(output, table.time)) if table.time else np.zeros(output.num_rows, np.int64)
-    place = _unit_of(run.units, times)
-    order = stable_order(place)  # within a slice the rows stay in the order of keys and times
-    bounds = np.searchsorted(place[order], np.arange(len(run.units) + 1))
+    # within a slice the rows stay in the order of keys and times
+    parts = split_rows(columns, table.schema, _unit_of(run.units, times), len(run.units))
     n_rows = n_quarantined = 0
-    for i, unit in enumerate(run.units):
-        rows = take_rows(output, order[bounds[i] : bounds[i + 1]]) if len(run.units) > 1 else output
+    for unit, rows in zip(run.units, parts, strict=True):
         rows, quarantined = _checked(run, unit, rows) if run.checks else (rows, 0)
         if rows.num_rows:
             write_file(
