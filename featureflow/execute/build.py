@@ -377,7 +377,7 @@ class TableBuild:
         def done(_: Task, written: Written) -> None:
             self.rows_written += written.rows
             self.quarantined += written.quarantined
-            self.site.progress.advance(stage, rows=written.rows)
+            self.site.progress.advance(stage, rows=written.rows, bytes=written.size)
 
         run_tasks(self.site.executor, tasks, done)
 

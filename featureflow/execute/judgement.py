@@ -179,7 +179,7 @@ def judge_source(
     """
     folder = join(site.store_url, "_ff", "quarantine", name)
     parts = _look_at_chunks(site, name, readable, checks, folder)
-    _forget_others(folder, {f"{chunk.id}.parquet" for chunk in readable.chunks})
+    _keep_only(folder, {chunk.id for chunk in readable.chunks})
     results = []
     for check in checks:
         if check.whole:
@@ -213,7 +213,7 @@ def _look_at_chunks(
         work = ChunkChecks(raw, chunk, by_row, note, side, dropped, aside)
         tasks.append(Task(note, check_chunk, (work,), f"{stage} {chunk.id}"))
 
-    def done(task: Task, found: dict[str, Any]) -> None:
+    def done(_: Task, found: dict[str, Any]) -> None:
         parts.append(found)
         site.progress.advance(stage)
 
@@ -221,9 +221,14 @@ def _look_at_chunks(
     return parts
 
 
-def _forget_others(folder: str, names: set[str]) -> None:
+def forget_old_quarantine(plan: TablePlan, url: str) -> None:
+    """Delete the side files of slices that a table's new version has no more: their rows are in later ones."""
+    _keep_only(join(url, "_ff", "quarantine"), set(plan.slices.values()))
+
+
+def _keep_only(folder: str, fingerprints: set[str]) -> None:
     for name in list_names(folder):
-        if name not in names:
+        if name.removesuffix(".parquet").rpartition("-")[2] not in fingerprints:
             delete(join(folder, name))
 
 

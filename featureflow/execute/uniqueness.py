@@ -21,8 +21,6 @@ def drop_duplicates(
     executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress
 ) -> Readable:
     """Find the rows that repeat an earlier one, and have the readers drop them."""
-    if not readable.chunks:
-        return readable
     found, _ = repeated_rows(executor, unfinished(readable), unique, scratch, progress)
     return with_drops(readable, _lists(readable, found, scratch))
 
@@ -35,8 +33,6 @@ def put_aside_repeated(
     progress: Progress,
 ) -> Readable:
     """Find the rows that a ``unique`` check puts into quarantine: all of a value but the first known one."""
-    if not readable.chunks:
-        return readable
     looked_at = readable if check.where is None else only_where(readable, check.where)
     found, _ = repeated_rows(executor, looked_at, check.columns(), scratch, progress)
     aside = _lists(readable, found, scratch)
@@ -58,6 +54,8 @@ def repeated_rows(
 
     Cost: reads the new chunks once, the unique columns of all; an exchange of these columns is kept on scratch.
     """
+    if not readable.chunks:
+        return [], 0
     source = readable.input
     roles = [name for name in (source.created, source.sequence, source.time) if name]
     columns = tuple(dict.fromkeys((*unique, *roles)))

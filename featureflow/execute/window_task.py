@@ -81,6 +81,7 @@ class Written:
 
     rows: int
     quarantined: int
+    size: int = 0
 
 
 def compute_run(run: Run) -> Written:
@@ -275,20 +276,15 @@ def _write_slices(run: Run, columns: list[pa.Array], times: NDArray[np.int64]) -
     table = run.table
     # within a slice the rows stay in the order of keys and times
     parts = split_rows(columns, table.schema, _unit_of(run.units, times), len(run.units))
-    n_rows = n_quarantined = 0
-    for unit, rows in zip(run.units, parts, strict=True):
-        rows, quarantined = _checked(run, unit, rows) if run.checks else (rows, 0)
+    n_rows = n_quarantined = n_bytes = 0
+    for unit, made in zip(run.units, parts, strict=True):
+        rows, quarantined = _checked(run, unit, made) if run.checks else (made, 0)
         if rows.num_rows:
-            write_file(
-                rows,
-                run.table_url,
-                unit_path(table, unit, run.bucket),
-                keys=list(table.keys),
-                time=table.time,
-            )
+            path = unit_path(table, unit, run.bucket)
+            n_bytes += write_file(rows, run.table_url, path, keys=list(table.keys), time=table.time).size
         n_rows += rows.num_rows
         n_quarantined += quarantined
-    return Written(n_rows, n_quarantined)
+    return Written(n_rows, n_quarantined, n_bytes)
 
 
 def unit_path(table: CompiledTable, unit: Unit, bucket: int) -> str:
