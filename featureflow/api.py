@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from featureflow.core.errors import PlanError, SpecError
+from featureflow.core.errors import PlanError, Problem, SpecError
 from featureflow.spec.load import LoadedProject, load_project, load_text
 from featureflow.spec.models import Target
 from featureflow.spec.selection import select as select_tables
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from featureflow.observe.progress import Progress
     from featureflow.observe.report import RunReport
     from featureflow.observe.spec_tests import SpecTestResult
-    from featureflow.plan.nodes import CompiledTable
+    from featureflow.plan.nodes import CompiledTable, Input
     from featureflow.plan.scan import ScannedSource
     from featureflow.tables.store import Store
     from featureflow.tables.table import Table
@@ -129,7 +129,7 @@ class Project:
         return self._compile(list(self.loaded.project.features))[0]
 
     def _compile(self, names: list[str]) -> tuple[dict[str, CompiledTable], dict[str, ScannedSource]]:
-        from featureflow.plan.compile import compile_project
+        from featureflow.plan.compile import as_input, compile_project
         from featureflow.plan.scan import scan_source
         from featureflow.spec.dependencies import ancestors, sources_of
 
@@ -138,6 +138,7 @@ class Project:
         tables = [name for name in project.features if name in wanted]
         sources = {source for name in tables for source in sources_of(project, name)}
         root = str(self.loaded.root)
+        self._refuse_missing_functions(tables, sources)
         scanned = {
             name: scan_source(name, project.sources[name], root, self.scratch)
             for name in project.sources
@@ -148,15 +149,45 @@ class Project:
             for name, found in scanned.items()
             for place, message in ((tuple(p.split(".")), m) for p, m in found.reader.problems)
         ]
+        problems += self._wrong_checks(
+            {name: ("sources", found.input, None) for name, found in scanned.items()}
+        )
         try:
-            compiled = compile_project(
-                self.loaded, {name: found.input for name, found in scanned.items()}, tables
-            )
+            inputs = {name: found.input for name, found in scanned.items()}
+            compiled = compile_project(self.loaded, inputs, tables)
         except SpecError as error:
             raise SpecError([*problems, *error.problems]) from None
+        problems += self._wrong_checks(
+            {name: ("features", as_input(table), table.keys) for name, table in compiled.items()}
+        )
         if problems:
             raise SpecError(problems)
         return compiled, scanned
+
+    def _refuse_missing_functions(self, tables: Iterable[str], sources: Iterable[str]) -> None:
+        from featureflow.plan.functions import function_problems
+
+        project, folder = self.loaded.project, os.path.abspath(self.loaded.root)
+        places = {("sources", name): project.sources[name].udf for name in sources}
+        places |= {("features", name): project.features[name].udf for name in tables}
+        problems = [
+            self.loaded.problem((*place, *below), message)
+            for place, udfs in places.items()
+            for below, message in function_problems(udfs, folder)
+        ]
+        if problems:
+            raise SpecError(problems)
+
+    def _wrong_checks(self, inputs: Mapping[str, tuple[str, Input, tuple[str, ...] | None]]) -> list[Problem]:
+        """Mistakes in the checks of sources or tables, given by name: section, columns, a table's keys."""
+        from featureflow.execute.checking import bind, check_problems
+
+        found = []
+        for name, (section, seen, keys) in inputs.items():
+            checks = bind(getattr(self.loaded.project, section)[name].each_check, f"{section}.{name}")
+            for entry, field, message in check_problems(checks, seen.columns, seen.time, keys):
+                found.append(self.loaded.problem((section, name, "checks", entry, field), message))
+        return found
 
     def plan(
         self,

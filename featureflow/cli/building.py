@@ -88,10 +88,12 @@ def build(
     was finished: the next one goes on from there.
     """
     from featureflow.api import Project
+    from featureflow.execute.executors import keep_freed_memory
     from featureflow.observe.progress import choose_progress
 
     check_range(start, end)
     progress = choose_progress(quiet=quiet)
+    keep_freed_memory()
     try:
         report = Project(spec, **where).build(
             select, exclude, start=start, end=end, full=full, progress=progress

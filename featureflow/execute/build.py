@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from featureflow.core.errors import CorruptionError, PlanError, SpecError, TableError
+from featureflow.core.errors import CorruptionError, PlanError, TableError
 from featureflow.core.storage import join
-from featureflow.execute.checking import BoundCheck, bind, check_problems, notes_folder
+from featureflow.execute.checking import BoundCheck, bind, notes_folder
 from featureflow.execute.driver import Task, run_tasks
 from featureflow.execute.exchange import Rekey, bucket_rows, rekey
 from featureflow.execute.executors import Executor
@@ -28,7 +28,7 @@ from featureflow.execute.sizing import (
     lookup_bytes,
 )
 from featureflow.execute.stages import Base, Current, Piece, TablePlan, clipped, needed_pieces, plan_table
-from featureflow.execute.uniqueness import drop_duplicates
+from featureflow.execute.uniqueness import drop_duplicates, put_aside_repeated
 from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
 from featureflow.observe.plans import describe_build, plan_html
 from featureflow.observe.progress import Progress
@@ -100,41 +100,27 @@ class Planner:
         scanned: dict[str, ScannedSource],
         site: Site,
     ) -> None:
-        self._loaded, self._project, self._compiled, self._site = loaded, loaded.project, compiled, site
+        self._project, self._compiled, self._site = loaded.project, compiled, site
         self._source_checks = {
             name: bind(self._project.sources[name].each_check, f"sources.{name}") for name in scanned
         }
         self._table_checks = {
             name: bind(table.checks, f"features.{name}") for name, table in compiled.items()
         }
-        self._refuse_wrong_checks(scanned)
         self._sources = {name: self._readable(name, found) for name, found in scanned.items()}
         self._pieces: dict[str, list[Piece]] = {name: found.pieces() for name, found in self._sources.items()}
         self._states: dict[str, TableState | None] = {}
 
-    def _refuse_wrong_checks(self, scanned: dict[str, ScannedSource]) -> None:
-        problems = []
-        for name, found in scanned.items():
-            for entry, message in check_problems(
-                self._source_checks[name], found.input.columns, found.input.time
-            ):
-                problems.append(self._loaded.problem(("sources", name, "checks", entry), message))
-        for name, table in self._compiled.items():
-            for entry, message in check_problems(
-                self._table_checks[name], as_input(table).columns, table.time
-            ):
-                problems.append(self._loaded.problem(("features", name, "checks", entry), message))
-        if problems:
-            raise SpecError(problems)
-
     def _readable(self, name: str, found: ScannedSource) -> Readable:
         readable = readable_source(found, self._source_checks[name])
         unique = self._project.sources[name].deduplicate
-        return (
-            drop_duplicates(self._site.executor, readable, unique, self._site.scratch, self._site.progress)
-            if unique
-            else readable
-        )
+        site = self._site
+        if unique:
+            readable = drop_duplicates(site.executor, readable, unique, site.scratch, site.progress)
+        for check in self._source_checks[name]:
+            if check.quarantines and check.spec.kind == "unique":
+                readable = put_aside_repeated(site.executor, readable, check, site.scratch, site.progress)
+        return readable
 
     def plan(self, names: list[str], *, full: bool, only: tuple[int, int] | None) -> BuildPlan:
         """Plan the named tables; tables that they build on but that are not named are taken as published.
@@ -376,7 +362,7 @@ class TableBuild:
         def done(_: Task, written: Written) -> None:
             self.rows_written += written.rows
             self.quarantined += written.quarantined
-            self.site.progress.advance(stage, rows=written.rows)
+            self.site.progress.advance(stage, rows=written.rows, bytes=written.size)
 
         run_tasks(self.site.executor, tasks, done)
         drop_old_states(self.plan, self.source.pieces(), self.url)

@@ -33,5 +33,4 @@ def derive_columns(table: pa.Table, derived: tuple[Derived, ...]) -> pa.Table:
 def _evaluate(frame: pl.DataFrame, item: Derived) -> pl.Series:
     if item.sql is not None:
         return compile_expression(item.sql, frame.schema).series(frame)
-    inputs = [frame[name] for name in item.inputs]
-    return call(item.name, item.function or "", inputs, dict(item.params), item.dtype or pl.Null())
+    return call(item, [frame[name] for name in item.inputs])

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featureflow.core.fingerprints import fingerprint
-from featureflow.execute.exchange import ROW, ROW_HASH, read_bucket, write_positions
+from featureflow.execute.exchange import ROW, ROW_HASH, read_bucket, read_positions, write_positions
 from featureflow.execute.keycodes import encode
 from featureflow.execute.sorted_rows import column, microseconds
 
@@ -78,8 +78,17 @@ def write_drop_lists(found: list[Duplicates], n_chunks: int, folder: str) -> lis
         if len(positions) == 0:
             paths.append(None)
             continue
-        path = os.path.join(folder, f"{fingerprint(positions.tobytes().hex())}.npy")
-        if not os.path.exists(path):
-            write_positions(path, positions)
-        paths.append(path)
+        paths.append(_write(positions, folder))
     return paths
+
+
+def joined(first: str, second: str, folder: str) -> str:
+    """Write the positions of two lists of one chunk as one; returns its path."""
+    return _write(np.union1d(read_positions(first), read_positions(second)).astype(np.uint32), folder)
+
+
+def _write(positions: NDArray[np.uint32], folder: str) -> str:
+    path = os.path.join(folder, f"{fingerprint(positions.tobytes().hex())}.npy")
+    if not os.path.exists(path):
+        write_positions(path, positions)
+    return path

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from featureflow.core.errors import PlanError
 from featureflow.plan.nodes import Grid
 from featureflow.plan.slices import to_datetime
 
@@ -44,8 +45,22 @@ def last_tick(grid: Grid, last_event_us: int) -> int:
     At that tick every event is known, and no row is made of a time that the data has not reached.
     """
     reach = max(grid.every_us, _DAY_US) * 2
-    ticks = ticks_between(grid, last_event_us, last_event_us + reach)
-    return int(ticks[0])
+    bounds = tick_bounds(grid, last_event_us, last_event_us + reach)
+    if bounds is None:
+        raise PlanError(f"{grid.timezone}: no tick of the grid follows {to_datetime(last_event_us).isoformat()}.")
+    return bounds[0]
+
+
+def tick_bounds(grid: Grid, first_us: int, last_us: int) -> tuple[int, int] | None:
+    """First and last tick in the closed range, without listing those between: a second's grid over years is long."""
+    every = grid.every_us
+    if grid.timezone == "UTC":
+        low, high = -(-first_us // every) * every, last_us // every * every
+        return (low, high) if low <= high else None
+    span = 2 * max(every, _DAY_US)
+    head = ticks_between(grid, first_us, min(last_us, first_us + span))
+    tail = ticks_between(grid, max(first_us, last_us - span), last_us)
+    return (int(head[0]), int(tail[-1])) if len(head) and len(tail) else None
 
 
 def _local_us(us: int, timezone: str) -> int:

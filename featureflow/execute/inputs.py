@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.core.errors import CorruptionError
+from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.execute.checking import BoundCheck
 from featureflow.execute.exchange import Chunk, RowReader
@@ -27,7 +29,10 @@ CHUNK_BYTES = 96 << 20
 
 @dataclass(slots=True)
 class Readable:
-    """An input with its reader and chunks; ``drops`` names, by chunk id, the rows that repeat earlier ones."""
+    """An input with its reader and chunks; ``drops`` names, by chunk id, the rows that repeat earlier ones.
+
+    ``repeated`` names, by ``unique`` check and chunk id, those of them that go to quarantine: the others are gone.
+    """
 
     input: Input
     reader: RowReader
@@ -35,6 +40,7 @@ class Readable:
     files: list[dict[str, Any]]
     drops: dict[str, str] = field(default_factory=dict)
     delta_version: int | None = None
+    repeated: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def pieces(self) -> list[Piece]:
         """The chunks by name and time. A chunk with dropped rows has another name than without."""
@@ -61,35 +67,50 @@ class SourceChunks:
     udfs: tuple[Derived, ...] = ()
     quarantine: tuple[BoundCheck, ...] = ()
     finish: bool = True
+    condition: str | None = None
 
     def read(
         self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None
     ) -> pl.DataFrame:
         """See `RowReader`."""
-        checked = [
-            name for check in self.quarantine for name in check.columns_read(self.source.output_schema)
-        ]
-        needed = dict.fromkeys((*columns, *checked))
-        made = [udf for udf in self.udfs if udf.name in needed]
-        raw = [
-            *(name for name in needed if name not in {u.name for u in self.udfs}),
-            *(name for udf in made for name in udf.inputs),
-        ]
+        needed = dict.fromkeys((*columns, *self._checked()))
+        made = self._made(needed)
+        given = (*needed, *(name for udf in made for name in udf.inputs))
+        names = {udf.name for udf in made}
         frame = self.source.read(
             chunk.file,
-            list(dict.fromkeys(raw)),
+            list(dict.fromkeys(name for name in given if name not in names)),
             groups=chunk.row_groups,
             row_position=row_position is not None,
-            finish=self.finish,
+            finish=self.finish and not made,
         )
         for udf in made:
-            inputs = [frame[name] for name in udf.inputs]
-            frame = frame.with_columns(
-                call(udf.name, udf.function or "", inputs, dict(udf.params), udf.dtype or pl.Null())
-            )
+            frame = frame.with_columns(call(udf, [frame[name] for name in udf.inputs]))
+        if made and self.finish:
+            frame = self.source.finish(frame)  # fill, clip and mask come after Python functions
         for check in self.quarantine:
             frame = frame.filter(~check.bad(frame))
+        if self.condition is not None:
+            frame = frame.filter(compile_condition(self.condition, frame.schema).mask(frame))
         return frame.select([*columns, *([row_position] if row_position else [])])
+
+    def _checked(self) -> list[str]:
+        """Columns that the quarantine checks look at."""
+        schema = {**self.source.output_schema, **{udf.name: udf.dtype or pl.Null() for udf in self.udfs}}
+        found = [name for check in self.quarantine for name in check.columns_read(schema)]
+        return (
+            found if self.condition is None else [*found, *compile_condition(self.condition, schema).columns]
+        )
+
+    def _made(self, needed: Iterable[str]) -> list[Derived]:
+        """Functions that these columns need, in their order; one may use the results of those before it."""
+        names = set(needed)
+        made = []
+        for udf in reversed(self.udfs):
+            if udf.name in names:
+                names.update(udf.inputs)
+                made.append(udf)
+        return made[::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +164,8 @@ def readable_source(scanned: ScannedSource, checks: tuple[BoundCheck, ...] = ())
         {"path": f.file.path, "size": f.file.size, "version": f.file.version, "rows": f.rows}
         for f in scanned.facts
     ]
-    reader = SourceChunks(
-        scanned.id, scanned.reader, scanned.udfs, tuple(check for check in checks if check.quarantines)
-    )
+    quarantine = tuple(check for check in checks if check.quarantines and check.spec.kind != "unique")
+    reader = SourceChunks(scanned.id, scanned.reader, scanned.udfs, quarantine)
     return Readable(scanned.input, reader, tuple(chunks), files, delta_version=scanned.delta_version)
 
 
@@ -157,12 +177,19 @@ def unchecked(readable: Readable) -> Readable:
 
 
 def unfinished(readable: Readable) -> Readable:
-    """The same source as read before fill, clip and mask."""
+    """The same source as read before fill, clip and mask, and so before its checks."""
     if not isinstance(readable.reader, SourceChunks):
         return readable
-    return replace(
-        readable, reader=replace(readable.reader, id=f"{readable.reader.id}-unfinished", finish=False)
-    )
+    name = f"{readable.reader.id}-unfinished"
+    return replace(readable, reader=replace(readable.reader, id=name, finish=False, quarantine=()))
+
+
+def only_where(readable: Readable, condition: str) -> Readable:
+    """The rows of a source for which a condition is true."""
+    if not isinstance(readable.reader, SourceChunks):
+        return readable
+    name = fingerprint([readable.reader.id, condition])
+    return replace(readable, reader=replace(readable.reader, id=name, condition=condition))
 
 
 def _cut(groups: Any) -> list[list[Any]]:

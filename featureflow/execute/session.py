@@ -15,7 +15,12 @@ from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.build import BuildPlan, Site, TableBuild, table_output
 from featureflow.execute.inputs import Readable
-from featureflow.execute.judgement import judge_source, judge_table
+from featureflow.execute.judgement import (
+    forget_old_quarantine,
+    judge_source,
+    judge_table,
+    refuse_unknown_references,
+)
 from featureflow.execute.publish import Author, changed_files, publish_table
 from featureflow.execute.stages import TablePlan
 from featureflow.observe.report import RunReport, StageReport, TableOutcome
@@ -55,6 +60,7 @@ class Session:
         progress = self._site.progress
         progress.start(f"build {self._loaded.project.project}")
         try:
+            self._refuse_unknown_references()
             sources = self._check_sources()
             built = [self._build(plan) for plan in self._plan.tables]
             self._refuse_failed([*sources, *(result for table in built for result in table.checks)])
@@ -68,6 +74,12 @@ class Session:
         report = self._report(outcomes, "done" if changed else "nothing to do")
         self._write(report)
         return report
+
+    def _refuse_unknown_references(self) -> None:
+        for plan in self._plan.tables:
+            name = plan.table.name
+            url = self._site.table_url(name)
+            refuse_unknown_references(plan, self._plan.states[name], self._plan.table_checks[name], url)
 
     def _check_sources(self) -> list[CheckResult]:
         found = []
@@ -118,6 +130,8 @@ class Session:
         state = self._plan.states[name]
         url = self._site.table_url(name)
         published: Published | None = publish_table(plan, url, state, built.new, self._remembered(built))
+        if published:
+            forget_old_quarantine(plan, url)
         adds, _ = changed_files(plan, state, built.new)
         rows = published.rows if published else (state.info.rows if state else 0)
         return TableOutcome(

@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,25 +130,35 @@ class RowEstimate:
             (p.min_us, p.max_us + 1, p.rows) for p in pieces if p.min_us is not None and p.max_us is not None
         ]
         starts, ends, rows = (
-            (np.array(column, np.float64) for column in zip(*timed, strict=True))
+            (np.array(column, np.int64) for column in zip(*timed, strict=True))
             if timed
-            else (np.empty(0),) * 3
+            else (np.empty(0, np.int64),) * 3
         )
-        rates = rows / (ends - starts) if timed else rows
+        rates = rows / (ends - starts)  # of int64: as floats two instants of the year 9999 are one
         points = np.concatenate((starts, ends))
         order = np.argsort(points, kind="stable")
-        self._points = points[order]
+        sorted_points = points[order]
         slope = np.cumsum(np.concatenate((rates, -rates))[order])
-        self._rows = (
-            np.concatenate(([0.0], np.cumsum(slope[:-1] * np.diff(self._points)))) if timed else np.empty(0)
-        )
+        # lists: one lookup in an array costs its whole conversion, and there is one for each slice
+        self._points: list[int] = sorted_points.tolist()
+        self._rows: list[float] = [0.0, *np.cumsum(slope[:-1] * np.diff(sorted_points)).tolist()] if timed else []
 
     def between(self, first_us: int | None, end_us: int) -> int:
         """Rows with ``first <= time < end``."""
         if len(self._points) == 0:
             return 0
-        low = 0.0 if first_us is None else np.interp(first_us, self._points, self._rows)
-        return max(0, round(float(np.interp(end_us, self._points, self._rows) - low)))
+        low = 0.0 if first_us is None else self._before(first_us)
+        return max(0, round(self._before(end_us) - low))
+
+    def _before(self, us: int) -> float:
+        points, rows = self._points, self._rows
+        after = bisect_right(points, us)
+        if after == 0:
+            return 0.0
+        if after == len(points):
+            return rows[-1]
+        share = (us - points[after - 1]) / (points[after] - points[after - 1])
+        return rows[after - 1] + share * (rows[after] - rows[after - 1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from featureflow.core.fingerprints import fingerprint
-from featureflow.execute.grid import last_tick, ticks_between
+from featureflow.execute.grid import last_tick, tick_bounds
 from featureflow.plan.nodes import CompiledTable
 from featureflow.plan.slices import NULL_SLICE, Slice, merge_ranges, slice_at, slices_of_ranges
 
@@ -217,10 +217,10 @@ def plan_table(
     same = current is not None and current.definition_hash == table.definition_hash
     buckets = current.n_buckets if current is not None and same else n_buckets
     known = current.slices if current is not None and same else {}
-    identity = identity_of(table, buckets)
+    identity, reach = identity_of(table, buckets), table.lookback_us
     slices: dict[Slice, str] = {}
     for part in _slices(table, source, first_tick, final_tick):
-        slices[part] = _mark(table, part, identity, source, indexes, first_tick, final_tick)
+        slices[part] = _mark(table, part, identity, source, indexes, reach, first_tick, final_tick)
     missing: list[Slice] = []
     kept = {} if only is None else _outside(known, table, only)
     for part, mark in slices.items():
@@ -297,8 +297,7 @@ def _tick_range(table: CompiledTable, source: PieceIndex) -> tuple[int | None, i
     else:
         reach = table.lookback_us
         last = grid.end_us - 1 if reach is None else min(grid.end_us - 1, latest + reach + grid.every_us)
-    ticks = ticks_between(grid, first, last) if last >= first else np.empty(0, np.int64)
-    return (int(ticks[0]), int(ticks[-1])) if len(ticks) else (None, None)
+    return tick_bounds(grid, first, last) or (None, None)
 
 
 def identity_of(table: CompiledTable, n_buckets: int) -> str:
@@ -318,6 +317,7 @@ def _mark(
     identity: str,
     source: PieceIndex,
     rights: list[PieceIndex],
+    reach: int | None,
     first_tick: int | None,
     final_tick: int | None,
 ) -> str:
@@ -326,7 +326,6 @@ def _mark(
     if part == NULL_SLICE:
         content["events"] = sorted(p.id for p in source.without_time)
         return fingerprint(content)
-    reach = table.lookback_us
     first = None if reach is None else part.start_us - reach
     content["events"] = source.names(first, part.end_us - 1)
     if part.holds_timeless:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+from featureflow.execute.checking import BoundCheck
 from featureflow.execute.driver import Task, run_tasks
-from featureflow.execute.duplicates import Duplicates, find_duplicates, write_drop_lists
-from featureflow.execute.exchange import Rekey, rekey
+from featureflow.execute.duplicates import Duplicates, find_duplicates, joined, write_drop_lists
+from featureflow.execute.exchange import Rekey, Rekeyed, rekey
 from featureflow.execute.executors import Executor
-from featureflow.execute.inputs import Readable, unfinished, with_drops
+from featureflow.execute.inputs import Readable, only_where, unfinished, with_drops
 from featureflow.observe.progress import Progress
 
 #: Bytes of unique columns that one task compares.
@@ -19,22 +21,41 @@ def drop_duplicates(
     executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress
 ) -> Readable:
     """Find the rows that repeat an earlier one, and have the readers drop them."""
-    if not readable.chunks:
-        return readable
-    found = repeated_rows(executor, unfinished(readable), unique, scratch, progress)
+    found, _ = repeated_rows(executor, unfinished(readable), unique, scratch, progress)
+    return with_drops(readable, _lists(readable, found, scratch))
+
+
+def put_aside_repeated(
+    executor: Executor,
+    readable: Readable,
+    check: BoundCheck,
+    scratch: str,
+    progress: Progress,
+) -> Readable:
+    """Find the rows that a ``unique`` check puts into quarantine: all of a value but the first known one."""
+    looked_at = readable if check.where is None else only_where(readable, check.where)
+    found, _ = repeated_rows(executor, looked_at, check.columns(), scratch, progress)
+    aside = _lists(readable, found, scratch)
+    drops = dict(readable.drops)
+    for chunk, path in aside.items():
+        drops[chunk] = joined(drops[chunk], path, os.path.join(scratch, "drops")) if chunk in drops else path
+    return replace(with_drops(readable, drops), repeated={**readable.repeated, check.id: aside})
+
+
+def _lists(readable: Readable, found: list[Duplicates], scratch: str) -> dict[str, str]:
     lists = write_drop_lists(found, len(readable.chunks), os.path.join(scratch, "drops"))
-    return with_drops(
-        readable, {chunk.id: path for chunk, path in zip(readable.chunks, lists, strict=True) if path}
-    )
+    return {chunk.id: path for chunk, path in zip(readable.chunks, lists, strict=True) if path}
 
 
 def repeated_rows(
     executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress
-) -> list[Duplicates]:
-    """Find the rows that repeat an earlier one in the unique columns, by chunk and position.
+) -> tuple[list[Duplicates], int]:
+    """Find the rows that repeat an earlier one, by chunk and position; and how many rows there are in all.
 
     Cost: reads the new chunks once, the unique columns of all; an exchange of these columns is kept on scratch.
     """
+    if not readable.chunks:
+        return [], 0
     source = readable.input
     roles = [name for name in (source.created, source.sequence, source.time) if name]
     columns = tuple(dict.fromkeys((*unique, *roles)))
@@ -48,14 +69,22 @@ def repeated_rows(
         source.time,
         hashed=tuple(source.columns),
     )
-    paths = [job.path(chunk) for chunk in readable.chunks]
+    drops = [readable.drops.get(chunk.id) for chunk in readable.chunks]
+    paths = [job.path(chunk, drop or "") for chunk, drop in zip(readable.chunks, drops, strict=True)]
     stage = f"{source.name}: find repeated rows"
     progress.stage(stage, len(paths) + n_buckets)
     tasks = [
-        Task(os.path.basename(path), rekey, (job, chunk, path, None), f"{stage}, {path}")
-        for chunk, path in zip(readable.chunks, paths, strict=True)
+        Task(os.path.basename(path), rekey, (job, chunk, path, drop), f"{stage}, {path}")
+        for chunk, path, drop in zip(readable.chunks, paths, drops, strict=True)
     ]
-    run_tasks(executor, tasks, lambda _, handle: progress.advance(stage, rows=handle.rows))
+    rows = 0
+
+    def read(_: Task, handle: Rekeyed) -> None:
+        nonlocal rows
+        rows += handle.rows
+        progress.advance(stage, rows=handle.rows)
+
+    run_tasks(executor, tasks, read)
     found: list[Duplicates] = []
     searches = [
         Task(
@@ -72,4 +101,4 @@ def repeated_rows(
         progress.advance(stage)
 
     run_tasks(executor, searches, done)
-    return found
+    return found, rows

@@ -17,12 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from featureflow.core.errors import ComputeError
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.arrays import booleans, integers
-from featureflow.execute.checking import BoundCheck
+from featureflow.execute.checking import BoundCheck, failing_rows, findings
 from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import plain_arrow, read_bucket, stable_order
+from featureflow.execute.exchange import plain_arrow, read_bucket
 from featureflow.execute.grid import ticks_between
 from featureflow.execute.lifetime import (
     History,
@@ -38,7 +39,7 @@ from featureflow.execute.manifest import touching
 from featureflow.execute.required import columns_needed
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
 from featureflow.execute.stages import Base
-from featureflow.kernels.gather import take_rows
+from featureflow.kernels.gather import split_rows, take_rows
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.tables.layout import file_path, partition_column
@@ -93,21 +94,31 @@ class Written:
 
     rows: int
     quarantined: int
+    size: int = 0
 
 
 def compute_run(run: Run) -> Written:
     """Compute the rows of a run and write them; see the module's text."""
     table = run.table
     rows, history = _load_events(run)
-    output = _grid_rows(run, rows, history) if table.grid else _event_rows(run, rows, history)
-    output = pa.table(
-        [_stored(column(output, field.name), field) for field in table.schema], schema=table.schema
-    )
-    return _write_slices(run, output)
+    found = _grid_rows(run, rows, history) if table.grid else _event_rows(run, rows, history)
+    del rows, history
+    stored = [_stored(column(found, field.name), field) for field in table.schema]
+    times = microseconds(column(found, table.time)) if table.time else np.zeros(found.num_rows, np.int64)
+    del found
+    return _write_slices(run, stored, times)
 
 
 def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
-    return values if values.type == field.type else values.cast(field.type)
+    if values.type == field.type:
+        return values
+    try:
+        return values.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise ComputeError(
+            f"column {field.name!r} is stored as {field.type} and has a value that does not fit: {error}. "
+            "Cast it in the source's `columns:`."
+        ) from error
 
 
 def _load_events(run: Run) -> tuple[SortedRows, History | None]:
@@ -268,19 +279,19 @@ def _load_right(run: Run, lookup: Lookup, side: Side) -> pa.Table:
     )
 
 
-def _quarantine(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
-    """Move rows that fail a ``quarantine`` check to the unit's side file."""
-    checks = [check for check in run.checks if check.quarantines]
-    if not checks or output.num_rows == 0:
-        return output, 0
-    frame = pl.DataFrame(output)
-    failing = np.zeros(output.num_rows, np.bool_)
-    for check in checks:
-        failing |= check.bad(frame).to_numpy()
+def _checked(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
+    """Note what the checks find, and move rows that fail a ``quarantine`` check to the unit's side file."""
+    # Polars has no maps, and no check looks at one
+    plain = [field.name for field in output.schema if not pa.types.is_map(field.type)]
+    frame = pl.DataFrame(output.select(plain))
+    failing = failing_rows(run.checks, frame)
+    found = findings(run.checks, frame, failing, run.table.time)
+    write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode(), durable=False)
     if not failing.any():
         return output, 0
-    write_quarantine(output.filter(booleans(failing)), quarantine_url(run.table_url, unit, run.bucket))
-    return output.filter(booleans(~failing)), int(failing.sum())
+    chosen = failing.to_numpy()
+    write_quarantine(output.filter(booleans(chosen)), quarantine_url(run.table_url, unit, run.bucket))
+    return output.filter(booleans(~chosen)), int(chosen.sum())
 
 
 def quarantine_url(table_url: str, unit: Unit, bucket: int) -> str:
@@ -297,31 +308,20 @@ def write_quarantine(rows: pa.Table, url: str) -> None:
     write_atomic(url, sink.getvalue().to_pybytes())
 
 
-def _write_slices(run: Run, output: pa.Table) -> Written:
+def _write_slices(run: Run, columns: list[pa.Array], times: NDArray[np.int64]) -> Written:
+    """Write one file a slice; ``columns`` are the output's, and are emptied."""
     table = run.table
-    times = microseconds(column(output, table.time)) if table.time else np.zeros(output.num_rows, np.int64)
-    place = _unit_of(run.units, times)
-    order = stable_order(place)  # within a slice the rows stay in the order of keys and times
-    bounds = np.searchsorted(place[order], np.arange(len(run.units) + 1))
-    n_rows = n_quarantined = 0
-    for i, unit in enumerate(run.units):
-        rows = take_rows(output, order[bounds[i] : bounds[i + 1]]) if len(run.units) > 1 else output
-        if run.checks:
-            frame = pl.DataFrame(rows)
-            found = {check.id: check.partial(frame, table.time).to_json() for check in run.checks}
-            write_atomic(note_path(run.notes, unit, run.bucket), json.dumps(found).encode(), durable=False)
-        rows, quarantined = _quarantine(run, unit, rows)
+    # within a slice the rows stay in the order of keys and times
+    parts = split_rows(columns, table.schema, _unit_of(run.units, times), len(run.units))
+    n_rows = n_quarantined = n_bytes = 0
+    for unit, made in zip(run.units, parts, strict=True):
+        rows, quarantined = _checked(run, unit, made) if run.checks else (made, 0)
         if rows.num_rows:
-            write_file(
-                rows,
-                run.table_url,
-                unit_path(table, unit, run.bucket),
-                keys=list(table.keys),
-                time=table.time,
-            )
+            path = unit_path(table, unit, run.bucket)
+            n_bytes += write_file(rows, run.table_url, path, keys=list(table.keys), time=table.time).size
         n_rows += rows.num_rows
         n_quarantined += quarantined
-    return Written(n_rows, n_quarantined)
+    return Written(n_rows, n_quarantined, n_bytes)
 
 
 def unit_path(table: CompiledTable, unit: Unit, bucket: int) -> str:

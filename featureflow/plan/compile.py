@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -99,9 +100,9 @@ class _TableCompiler:
         schema = self._arrow_schema()
         if schema is None:
             return None
-        definition = table_definition(
-            self.project, self.name, {n: t.definition_hash for n, t in self.tables.items()}
-        )
+        upstream = {name: table.definition_hash for name, table in self.tables.items()}
+        folder = os.path.abspath(self.loaded.root)
+        definition = table_definition(self.project, self.name, upstream, folder)
         return CompiledTable(
             name=self.name,
             source=source,
@@ -132,6 +133,11 @@ class _TableCompiler:
         """Keys, time and kept columns."""
         for i, key in enumerate(self.spec.keys):
             self._take(source, key, ("keys", i))
+            if key in source.columns and source.columns[key].is_nested():
+                self._tell(
+                    ("keys", i),
+                    f"{key!r} is {source.columns[key]}; a key is a single value. Take one with `derive:`.",
+                )
         if source.time is not None:
             self._take(source, source.time, ("source",))
         for i, name in enumerate(self.spec.keep):
@@ -325,6 +331,7 @@ class _TableCompiler:
             inputs = tuple(origin for column in expression.columns for origin in self.lineage[column])
             self._add(name, expression.dtype, inputs, path)
             found.append(Derived(name, sql))
+        folder = os.path.abspath(self.loaded.root)
         for name, udf in self.spec.udf.items():
             path = ("udf", name)
             missing = [column for column in udf.inputs if column not in self.schema]
@@ -338,7 +345,9 @@ class _TableCompiler:
             inputs = tuple(origin for column in udf.inputs for origin in self.lineage[column])
             self._add(name, dtype, inputs, path)
             found.append(
-                Derived(name, None, udf.function, udf.inputs, tuple(sorted(udf.params.items())), dtype)
+                Derived(
+                    name, None, udf.function, udf.inputs, tuple(sorted(udf.params.items())), dtype, folder
+                )
             )
         return found
 

@@ -21,27 +21,34 @@ _METADATA = {"description", "owner", "tags", "checks"}
 _PLACES = {"path", "format"}
 
 
-def table_definition(project: Project, name: str, upstream: dict[str, str]) -> dict[str, Any]:
-    """Write a table's definition, with those of its sources and the hashes of the tables that it builds on."""
+def table_definition(
+    project: Project, name: str, upstream: dict[str, str], folder: str = ""
+) -> dict[str, Any]:
+    """Write a table's definition, with those of its sources and the hashes of the tables that it builds on.
+
+    ``folder`` is where modules of Python functions are looked for first; it is no part of the definition.
+    """
     spec = project.features[name]
     inputs = dict.fromkeys([spec.source, *(lookup.from_ for lookup in spec.lookup)])
     return {
         "table": _without(spec, _METADATA),
         "quarantine": _quarantine(spec),
-        "python": _python(spec),
+        "python": _python(spec, folder),
         "sources": {
-            used: source_definition(project.sources[used]) for used in inputs if used in project.sources
+            used: source_definition(project.sources[used], folder)
+            for used in inputs
+            if used in project.sources
         },
         "tables": {used: upstream[used] for used in inputs if used in upstream},
     }
 
 
-def source_definition(source: Source) -> dict[str, Any]:
+def source_definition(source: Source, folder: str = "") -> dict[str, Any]:
     """Write a source's definition: its row steps, not where its files are."""
     definition = {
         "steps": _without(source, _METADATA | _PLACES),
         "quarantine": _quarantine(source),
-        "python": _python(source),
+        "python": _python(source, folder),
     }
     if "sha256" in source.mask.values():
         # the salt changes values; its hash is enough to tell that it changed
@@ -50,7 +57,16 @@ def source_definition(source: Source) -> dict[str, Any]:
 
 
 def _without(model: BaseModel, names: set[str]) -> dict[str, Any]:
-    return {field: plain(getattr(model, field)) for field in type(model).model_fields if field not in names}
+    """Write what differs from the defaults: spelling out a default, or a later release with one more option, is no
+    other definition."""
+    found = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        # an explicit `fill_empty: null` is not the same as none
+        written = name == "fill_empty" and name in model.model_fields_set
+        if name not in names and (written or field.is_required() or value != field.get_default(call_default_factory=True)):
+            found[name] = plain(value)
+    return found
 
 
 def _quarantine(spec: Feature | Source) -> list[Any]:
@@ -61,8 +77,8 @@ def _quarantine(spec: Feature | Source) -> list[Any]:
     ]
 
 
-def _python(spec: Feature | Source) -> dict[str, str]:
-    return {name: source_digest(udf.function) for name, udf in spec.udf.items()}
+def _python(spec: Feature | Source, folder: str) -> dict[str, str]:
+    return {name: source_digest(udf.function, folder) for name, udf in spec.udf.items()}
 
 
 def plain(value: Any) -> Any:
@@ -70,7 +86,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Duration):
         return value.text
     if isinstance(value, BaseModel):
-        return {field: plain(getattr(value, field)) for field in type(value).model_fields}
+        return _without(value, set())
     if isinstance(value, dict):
         return [[key, plain(item)] for key, item in value.items()]
     if isinstance(value, (list, tuple)):

@@ -131,7 +131,10 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A column computed row by row: by SQL text, or by a Python function of some columns."""
+    """A column computed row by row: by SQL text, or by a Python function of some columns.
+
+    ``folder`` is the spec's, where the function's module is looked for first.
+    """
 
     name: str
     sql: str | None
@@ -139,6 +142,7 @@ class Derived:
     inputs: tuple[str, ...] = ()
     params: tuple[tuple[str, Any], ...] = ()
     dtype: pl.DataType | None = None
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def scan_source(name: str, source: Source, folder: str, scratch: str) -> Scanned
         write_atomic(cache, json.dumps([f.to_json() for f in inspected.facts]).encode(), durable=False)
     reader = SourceReader(spec, inspected.schema, inspected.format)
     columns: dict[str, pl.DataType] = dict(reader.output_schema)
+    home = os.path.abspath(folder)
     udfs = tuple(
         Derived(
             column,
@@ -66,13 +67,31 @@ def scan_source(name: str, source: Source, folder: str, scratch: str) -> Scanned
             udf.inputs,
             tuple(sorted(udf.params.items())),
             to_polars(parse_type(udf.type)),
+            home,
         )
         for column, udf in source.udf.items()
     )
+    reader.problems.extend(_function_problems(reader, udfs))
     columns.update((udf.name, udf.dtype) for udf in udfs if udf.dtype is not None)
     found = Input("source", name, columns, source.time, source.created, source.sequence)
-    identity = fingerprint([source_definition(source), inspected.schema.to_json()])
+    identity = fingerprint([source_definition(source, home), inspected.schema.to_json()])
     return ScannedSource(found, inspected.facts, reader, udfs, identity, inspected.delta_version)
+
+
+def _function_problems(reader: SourceReader, udfs: tuple[Derived, ...]) -> list[tuple[str, str]]:
+    """Inputs that are not there, and results that hide a column; a function may use the results of earlier ones."""
+    known = [*reader.steps.raw, *reader.steps.derive]
+    found = []
+    for udf in udfs:
+        missing = [name for name in udf.inputs if name not in known]
+        if missing:
+            text = f"there is no column {missing[0]!r}. Known: {', '.join(known)}."
+            found.append((f"udf.{udf.name}.inputs", text))
+        if udf.name in known:
+            text = f"there is a column {udf.name!r} already; give the result its own name."
+            found.append((f"udf.{udf.name}", text))
+        known.append(udf.name)
+    return found
 
 
 def source_spec(name: str, source: Source, folder: str) -> SourceSpec:

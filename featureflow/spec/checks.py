@@ -150,7 +150,8 @@ class CheckEntry(SpecModel):
         """The checks of this entry one by one; a kind that looks at one column is repeated for each column."""
         found = []
         for kind in self.kinds:
-            groups = [(c,) for c in self.column] if kind in COLUMN_KINDS else [self.column]
+            each = kind in COLUMN_KINDS or kind == "drift"
+            groups = [(c,) for c in self.column] if each else [self.column]
             found += [self._check(kind, columns, entry) for columns in groups]
         return tuple(found)
 

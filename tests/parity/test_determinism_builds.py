@@ -49,7 +49,7 @@ def test_threads(world: World, threads: int) -> None:
 
 @pytest.mark.parametrize("task_bytes", [1, 6_000, 50_000])
 def test_runs_of_slices(world: World, task_bytes: int) -> None:
-    with mock.patch("featureflow.execute.build.TASK_BYTES", task_bytes):
+    with mock.patch("featureflow.execute.sizing.TASK_BYTES", task_bytes):
         store = rebuild(world, f"runs{task_bytes}")
     for name in TABLES:
         assert live_files(store, name) == live_files(world.store, name)

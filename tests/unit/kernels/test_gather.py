@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureflow.kernels.gather import gather_or_zero, take_rows
+from featureflow.kernels.gather import gather_or_zero, split_rows, take_rows
 
 COLUMNS = {
     "f64": pa.array([1.5, None, float("inf"), -0.0, None, 3.0, 4.0, 5.0, None, 7.0, 8.0]),
@@ -49,3 +49,23 @@ def test_a_table_without_rows() -> None:
 def test_gather_or_zero(values: np.ndarray) -> None:
     found = gather_or_zero(values, np.array([2, -1, 0, -1, 1])).view(values.dtype)
     assert found.tolist() == [values[2], 0, values[0], 0, values[1]]
+
+
+@given(st.lists(st.integers(0, 3), min_size=7, max_size=7), st.integers(0, 4), st.integers(4, 40_000))
+def test_split_equals_a_filter_for_each_group(groups: list[int], offset: int, n_groups: int) -> None:
+    table = pa.table(COLUMNS).slice(offset, 7)
+    place = np.array(groups, np.int64)
+    columns = [column.chunk(0) for column in table.columns]
+    parts = split_rows(columns, table.schema, place, n_groups)
+    assert columns == [] and len(parts) == n_groups
+    for group in {0, 1, 2, 3, n_groups - 1}:
+        assert parts[group].equals(table.filter(pa.array(place == group)))
+        parts[group].validate(full=True)
+
+
+def test_one_group_is_the_table() -> None:
+    table = pa.table(COLUMNS)
+    (only,) = split_rows(
+        [column.chunk(0) for column in table.columns], table.schema, np.zeros(11, np.int64), 1
+    )
+    assert only.equals(table)
