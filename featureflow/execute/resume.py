@@ -18,9 +18,11 @@ from featureflow.plan.slices import NULL_SLICE, Slice
 
 #: Part of every state's name: raise it when the content of states changes.
 LAYOUT = 1
-#: Ends of the newest slices for which states are written and kept: the newest slice often grows with the next files,
-#: and is then computed again from the one before it.
-N_ENDS = 3
+#: States are written for the ends of the newest two slices: the newest one often grows with the next files, and is
+#: then computed again from the end of the one before it.
+N_WRITTEN = 2
+#: States are looked for, and kept, at the ends of so many slices.
+N_KEPT = 4
 
 
 def carries_state(table: CompiledTable) -> bool:
@@ -39,7 +41,7 @@ def with_states(plan: TablePlan, events: list[Piece], table_url: str) -> TablePl
     if not timed or not carries_state(plan.table):
         return plan
     index = PieceIndex(events)
-    states = {part.end_us: _at(plan, index, part.end_us) for part in timed[-N_ENDS:]}
+    states = {part.end_us: _at(plan, index, part.end_us) for part in timed[-N_WRITTEN:]}
     written = tuple((end, *found) for end, found in states.items() if found is not None)
     base = None if plan.full else _base(plan, index, timed[0], table_url)
     return replace(plan, base=base, states=written)
@@ -62,7 +64,7 @@ def _at(plan: TablePlan, index: PieceIndex, end_us: int) -> tuple[int, str] | No
 def _base(plan: TablePlan, index: PieceIndex, first: Slice, table_url: str) -> Base | None:
     ends = [part.end_us for part in plan.slices if part != NULL_SLICE and part.end_us <= first.start_us]
     there = set(list_names(join(table_url, "_ff", "state")))
-    for end in reversed(ends[-N_ENDS:]):
+    for end in reversed(ends[-N_KEPT:]):
         found = _at(plan, index, end)
         if found is None:
             continue
@@ -83,7 +85,7 @@ def drop_old_states(plan: TablePlan, events: list[Piece], table_url: str) -> Non
     if not names:
         return
     index = PieceIndex(events)
-    ends = [part.end_us for part in plan.slices if part != NULL_SLICE][-N_ENDS - 1 :]
+    ends = [part.end_us for part in plan.slices if part != NULL_SLICE][-N_KEPT:]
     marks = {found[1] for end in ends if (found := _at(plan, index, end)) is not None}
     marks.update(mark for _, _, mark in plan.states)
     if plan.base is not None:

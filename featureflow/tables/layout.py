@@ -10,6 +10,7 @@
       _ff/versions/000000007.json             projection of a commit, written after it
       _ff/tags/<tag>/000000002.json           moves of a tag; the highest number counts
       _ff/expired/000000003.json              versions that gc has taken away
+      _ff/state/<fingerprint>-b003.arrow      what lifetime windows begin with; can be deleted at any time
 
 Names that begin with an underscore are invisible to Delta readers and to Delta's vacuum.
 """
