@@ -248,3 +248,22 @@ def test_the_plan_shows_the_state(tmp_path: Path, capsys: pytest.CaptureFixture[
         main(["plan", str(tmp_path / "f.yaml"), *where])
     assert stop.value.code == 0
     assert "of state for lifetime" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_range_after_late_rows_does_not_begin_with_the_old_state(world: World) -> None:
+    """The slices before the range are not computed again, but what they would be counts."""
+    grown(world, 6)
+    world.day(1, name="late", seed=5)
+    world.day(6)
+    bounds = {"start": START + timedelta(days=6), "end": START + timedelta(days=7)}
+    plan = next(p for p in world.project().plan(**bounds).tables if p.table.name == "spend")
+    assert plan.base is None
+    world.build(select=["spend"], **bounds)
+    world.project("full").build()
+    found, expected = (
+        ff.open(str(world.folder / name)).table("spend").to_polars(time=(bounds["start"], bounds["end"]))
+        for name in ("store", "full")
+    )
+    assert found.equals(expected)
+    world.build()
+    world.check()

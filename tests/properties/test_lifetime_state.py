@@ -29,6 +29,7 @@ TYPES = {
     "seq": pl.Int32,
     "amount": pl.Float64,
     "other": pl.Float64,
+    "rare": pl.Float64,
     "small": pl.Float32,
     "n": pl.Int64,
     "flag": pl.Boolean,
@@ -65,7 +66,7 @@ features:
         delay: 1h
         as: "c_{{op}}"
       - column: amount
-        ops: [count, sum, max, {ARGS}]
+        ops: [count, sum, max, {{argmax: {{of: rare}}}}, {{argmin: {{of: rare}}}}]
         windows: [lifetime]
         where: "n > 1"
         fill_empty: -1
@@ -113,6 +114,7 @@ def frame(rng: random.Random, n_rows: int, hours: int, values: tuple[Any, ...]) 
             "seq": rng.choice([0, 1, None]),
             "amount": rng.choice(values),
             "other": rng.choice([1.0, 2.0, -0.0, 0.0, None]),
+            "rare": rng.choice([1.0, *[None] * 20]),
             "small": rng.choice([0.1, 1e30, 1e-30, -5.5, None]),
             "n": rng.choice([1, 2, 3, -7, 2**55, None]),
             "flag": rng.choice([True, False, False, None]),
