@@ -239,7 +239,7 @@ def test_mistakes_are_found_by_compile(
     for place in ("table", "source"):
         tiny = make_project(spec(**{place: udf(function)}), name=place, pay=ROWS)
         if content is not None:
-            (tiny.folder / f"{function.split(':')[0]}.py").write_text(content)
+            (tiny.folder / f"{function.split(':', maxsplit=1)[0]}.py").write_text(content)
         with pytest.raises(SpecError) as raised:
             tiny.open().compile()
         (problem,) = raised.value.problems
@@ -247,7 +247,7 @@ def test_mistakes_are_found_by_compile(
         assert problem.line > 0
         assert message in problem.message
         assert f"udf {function!r}" in problem.message
-        sys.modules.pop(function.split(":")[0], None)
+        sys.modules.pop(function.split(":", maxsplit=1)[0], None)
 
 
 @pytest.mark.parametrize("place", ["table", "source"])
