@@ -181,7 +181,7 @@ def _shown(value: Any, zone: str) -> str:
 def same(expected: Any, actual: Any, zone: str = "UTC") -> bool:
     """Compare a value of YAML with one of a table.
 
-    Numbers are the same up to 1e-9 of their size, times as instants (in ``zone`` where none is named), maps whatever the
+    Numbers are the same up to 1e-9 of their size, times as instants (in ``zone`` where none is named), maps in any
     order of their keys.
     """
     if expected is None or actual is None:

@@ -131,7 +131,8 @@ def test_a_function_of_a_source_comes_before_fill_and_can_be_aggregated(
     )
     tiny.describe(text)
     (tiny.folder / "ffu_three.py").write_text(
-        "import polars as pl\n\ndef missing(x):\n    return x.is_null()\n\ndef as_number(x):\n    return x.cast(pl.Int8)\n"
+        "import polars as pl\n\ndef missing(x):\n    return x.is_null()\n\n"
+        "def as_number(x):\n    return x.cast(pl.Int8)\n"
     )
     tiny.open().build()
     table = tiny.open().store.table("spend").to_polars().sort("ts")
