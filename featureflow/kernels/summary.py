@@ -33,7 +33,7 @@ def _floats(values: NDArray[np.float64], bits: NDArray[np.uint8], offset: int) -
 
 
 @kernel
-def _integers(values: NDArray[np.int64], bits: NDArray[np.uint8], offset: int) -> tuple[int, int, int, int]:
+def _integers(values: NDArray[np.int64], bits: NDArray[np.uint8], offset: int) -> tuple[Any, Any, Any, Any]:
     low, high = np.int64(0x7FFF_FFFF_FFFF_FFFF), np.int64(-0x7FFF_FFFF_FFFF_FFFF - 1)
     upper, lower = np.int64(0), np.int64(0)
     for i in range(values.size):

@@ -353,7 +353,10 @@ def test_a_default_that_is_spelt_out_is_the_same_definition() -> None:
         return table_definition(project, "f", {})
 
     plain = definition("aggregate: [{column: x, ops: [count], windows: [1d]}]")
-    spelt = "window: {closed: left, delay: 0s}, partition: day, at: events, aggregate: [{column: x, ops: [count], windows: [1d]}]"
+    spelt = (
+        "window: {closed: left, delay: 0s}, partition: day, at: events, "
+        "aggregate: [{column: x, ops: [count], windows: [1d]}]"
+    )
     assert definition(spelt) == plain
     for other in (
         "aggregate: [{column: x, ops: [count], windows: [1d], fill_empty: null}]",

@@ -20,7 +20,9 @@ def put(scratch: Path, name: str, size: int, age_hours: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("limit", "left"), [(300, {"a", "b", "c"}), (299, {"b", "c"}), (100, {"c"}), (0, set())])
+@pytest.mark.parametrize(
+    ("limit", "left"), [(300, {"a", "b", "c"}), (299, {"b", "c"}), (100, {"c"}), (0, set())]
+)
 def test_the_oldest_go_first(tmp_path: Path, limit: int, left: set[str]) -> None:
     for name, age in (("a", 90), ("b", 60), ("c", 30)):
         put(tmp_path, f"exchange/00/{name}", 100, age)
