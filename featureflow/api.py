@@ -262,7 +262,7 @@ class Project:
             memory_bytes=self.memory_bytes,
             scratch=self.scratch,
         )
-        budget = Budget(self.memory_bytes or default_memory_bytes(), executor.slots)
+        budget = Budget(executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads)
         try:
             yield Site(self.store_url, self.scratch, executor, budget, Recorder(progress or QuietProgress()))
         finally:
