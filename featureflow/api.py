@@ -262,7 +262,7 @@ class Project:
             memory_bytes=self.memory_bytes,
             scratch=self.scratch,
         )
-        budget = Budget(self.memory_bytes or default_memory_bytes(), executor.slots)
+        budget = Budget(executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads)
         try:
             yield Site(self.store_url, self.scratch, executor, budget, Recorder(progress or QuietProgress()))
         finally:
@@ -274,16 +274,15 @@ class Project:
 
     def _run_test(self, index: int) -> SpecTestResult:
         from featureflow.core.errors import FeatureflowError
-        from featureflow.execute.spec_tests import compare, prepare
+        from featureflow.execute.spec_tests import compare, prepare, time_zone
         from featureflow.observe.spec_tests import SpecTestResult
 
         test = self.loaded.project.tests[index]
         with TemporaryDirectory(prefix="featureflow-test-") as folder:
-            small, tables = prepare(self.loaded, test, folder)
-            project = Project(
-                small, store=os.path.join(folder, "store"), scheduler="threads", workers=1, scratch=folder
-            )
             try:
+                small, tables = prepare(self.loaded, test, folder)
+                store = os.path.join(folder, "store")
+                project = Project(small, store=store, scheduler="threads", workers=1, scratch=folder)
                 project.build(tables)
             except FeatureflowError as error:
                 return SpecTestResult(test.name, False, str(error))
@@ -291,7 +290,8 @@ class Project:
             for name, rows in test.expect.items():
                 table = project.table(name)
                 keys = [*small.project.features[name].keys, *([table.time] if table.time else [])]
-                problems += compare(rows, table.to_polars(), keys, f"tests[{index}].expect.{name}")
+                place, zone = f"tests[{index}].expect.{name}", time_zone(small.project, name)
+                problems += compare(rows, table.to_polars(), keys, place, zone)
         return SpecTestResult(test.name, not problems, "\n".join(problems))
 
     def __repr__(self) -> str:

@@ -127,6 +127,7 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     if os.path.exists(path):
         # a power cut may leave a file that was renamed but not flushed: as good as none
         with suppress(pa.ArrowInvalid, OSError):
+            os.utime(path)  # used now: what was used longest ago is removed first
             return Rekeyed(path, bucket_rows(path).sum().item(), os.path.getsize(path), True)
     position = ROW if drop_path or job.hashed else None
     needed = tuple(dict.fromkeys((*job.columns, *job.hashed)))

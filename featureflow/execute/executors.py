@@ -35,6 +35,9 @@ class Executor(Protocol):
 
     #: How many tasks can run at the same moment.
     slots: int
+    #: How many of them share the memory of one process, and how much it has; None: as much as this machine gives.
+    threads: int
+    memory_bytes: int | None
     #: One line for people: what it is and where.
     description: str
 
@@ -55,7 +58,8 @@ class ThreadExecutor:
     """Threads of this process: nothing to start, no import of a cluster library."""
 
     def __init__(self, n_threads: int) -> None:
-        self.slots = n_threads
+        self.slots = self.threads = n_threads
+        self.memory_bytes: int | None = None
         self.description = f"{n_threads} threads in this process"
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="featureflow")
         self._keys: dict[Future[Any], str] = {}
@@ -101,6 +105,10 @@ class DaskExecutor:
         self.client = client
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         self.slots = max(1, sum(worker["nthreads"] for worker in workers))
+        self.threads = max((worker["nthreads"] for worker in workers), default=1)
+        limits = [int(worker["memory_limit"]) for worker in workers if worker.get("memory_limit")]
+        # the net under the tasks (Dask's spill) begins at 60 % of a worker's limit: stay above it
+        self.memory_bytes: int | None = int(0.6 * min(limits)) if limits else None
         self.description = description or f"Dask at {client.scheduler.address}, {self.slots} threads"
         self._owned = owned
         # keys are names of content within one build; on a shared scheduler another build may go into another store

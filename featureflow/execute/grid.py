@@ -47,7 +47,9 @@ def last_tick(grid: Grid, last_event_us: int) -> int:
     reach = max(grid.every_us, _DAY_US) * 2
     bounds = tick_bounds(grid, last_event_us, last_event_us + reach)
     if bounds is None:
-        raise PlanError(f"{grid.timezone}: no tick of the grid follows {to_datetime(last_event_us).isoformat()}.")
+        raise PlanError(
+            f"{grid.timezone}: no tick of the grid follows {to_datetime(last_event_us).isoformat()}."
+        )
     return bounds[0]
 
 

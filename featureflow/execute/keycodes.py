@@ -64,7 +64,9 @@ def _of_one_type(left: pa.Array, right: pa.Array) -> tuple[pa.Array, pa.Array]:
 def _as_int64(values: pa.Array) -> pa.Array:
     """Integers as int64; one above its range can't equal any of the other side, which is signed or narrower."""
     if pa.types.is_uint64(values.type):
-        values = pc.if_else(pc.greater(values, pa.scalar(2**63 - 1, pa.uint64())), pa.scalar(None, values.type), values)
+        values = pc.if_else(
+            pc.greater(values, pa.scalar(2**63 - 1, pa.uint64())), pa.scalar(None, values.type), values
+        )
     return values.cast(pa.int64())
 
 

@@ -22,6 +22,7 @@ from featureflow.execute.judgement import (
     refuse_unknown_references,
 )
 from featureflow.execute.publish import Author, changed_files, publish_table
+from featureflow.execute.scratch import evict
 from featureflow.execute.stages import TablePlan
 from featureflow.observe.report import RunReport, StageReport, TableOutcome
 from featureflow.plan.compile import as_input
@@ -70,6 +71,7 @@ class Session:
             raise
         finally:
             progress.finish()
+            evict(self._site.scratch)
         changed = any(outcome.version is not None for outcome in outcomes)
         report = self._report(outcomes, "done" if changed else "nothing to do")
         self._write(report)

@@ -141,7 +141,9 @@ class RowEstimate:
         slope = np.cumsum(np.concatenate((rates, -rates))[order])
         # lists: one lookup in an array costs its whole conversion, and there is one for each slice
         self._points: list[int] = sorted_points.tolist()
-        self._rows: list[float] = [0.0, *np.cumsum(slope[:-1] * np.diff(sorted_points)).tolist()] if timed else []
+        self._rows: list[float] = (
+            [0.0, *np.cumsum(slope[:-1] * np.diff(sorted_points)).tolist()] if timed else []
+        )
 
     def between(self, first_us: int | None, end_us: int) -> int:
         """Rows with ``first <= time < end``."""

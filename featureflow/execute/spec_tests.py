@@ -1,7 +1,7 @@
 """The spec's own ``tests:``: given rows become the sources' files, and the tables built from them are compared.
 
-Nothing of the project's data is read: a source that a test gives no rows has none. A column that the spec names but
-neither the rows nor ``columns:`` know is null, of the type that its use asks for.
+Nothing of the project's data is read: a source that a test gives no rows has none. Checks that only judge are left out;
+those that put rows into quarantine decide which rows there are, and stay.
 """
 
 from __future__ import annotations
@@ -11,27 +11,18 @@ import os
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from featureflow.core.expressions import column_names
+from featureflow.core.errors import PlanError
+from featureflow.execute.given_types import given_frame, types_of
+from featureflow.spec.checks import CheckEntry
 from featureflow.spec.dependencies import ancestors, sources_of
 from featureflow.spec.load import LoadedProject
 from featureflow.spec.models import Project, Source, SourceOptions, SpecTest
 
 _TOLERANCE = 1e-9
-_NUMERIC_OPS = {
-    "sum",
-    "mean",
-    "stddev_samp",
-    "stddev_pop",
-    "var_samp",
-    "var_pop",
-    "skew",
-    "kurtosis",
-    "median",
-    "slope",
-}
 
 
 def prepare(loaded: LoadedProject, test: SpecTest, folder: str) -> tuple[LoadedProject, list[str]]:
@@ -41,142 +32,186 @@ def prepare(loaded: LoadedProject, test: SpecTest, folder: str) -> tuple[LoadedP
     -------
     tuple
         The project, and the tables to build: those that the test expects something of, with all that they build on.
+
+    Raises
+    ------
+    PlanError
+        If the values that are given for a column are of several types.
     """
     project = loaded.project
     tables = set(test.expect).union(*(ancestors(project, name) for name in test.expect))
     used = dict.fromkeys(source for name in tables for source in sources_of(project, name))
-    sources = {name: _given_source(project, name, test.given.get(name, ()), folder) for name in used}
-    features = {name: feature for name, feature in project.features.items() if name in tables}
-    small = project.model_copy(update={"sources": sources, "features": features, "tests": ()})
-    return replace(loaded, project=small), list(features)
+    features = {
+        name: feature.model_copy(update={"checks": _quarantining(feature.checks)})
+        for name, feature in project.features.items()
+        if name in tables
+    }
+    small = project.model_copy(update={"features": features, "tests": ()})
+    types = {}
+    for name in used:
+        try:
+            types[name] = types_of(small, name, test.given.get(name, ()))
+        except ValueError as error:
+            raise PlanError(f"given.{name}: {error}") from None
+    _match_look_up_keys(small, types, test)
+    sources = {
+        name: _given_source(project.sources[name], name, test.given.get(name, ()), types[name], folder)
+        for name in used
+    }
+    return replace(loaded, project=small.model_copy(update={"sources": sources})), list(features)
 
 
-def _given_source(project: Project, name: str, rows: tuple[dict[str, Any], ...], folder: str) -> Source:
-    source = project.sources[name]
-    instants = {column for column in (source.time, source.created) if column and column not in source.derive}
-    types = dict.fromkeys(instants, "timestamp") | dict(source.columns)
-    names = dict.fromkeys(column for row in rows for column in row)
-    wanted = dict.fromkeys(_columns_named(project, name), "string")
-    wanted.update(_types_by_use(project, name))
-    for column, kind in wanted.items():
-        if column not in names and column not in source.derive and column not in source.udf:
-            names[column] = None
-            types.setdefault(column, kind)
-    series = [pl.Series(column, [_plain(row.get(column)) for row in rows], strict=False) for column in names]
-    series = [each.cast(pl.String) if each.dtype == pl.Null else each for each in series]
+def _quarantining(checks: tuple[CheckEntry, ...]) -> tuple[CheckEntry, ...]:
+    return tuple(entry for entry in checks if entry.on_fail == "quarantine")
+
+
+def _match_look_up_keys(project: Project, types: dict[str, dict[str, str]], test: SpecTest) -> None:
+    """Give a key without any value the type of the key that it is compared with."""
+    for feature in project.features.values():
+        for lookup in feature.lookup:
+            if feature.source not in types or lookup.from_ not in types:
+                continue
+            for left, right in lookup.keys.items():
+                _take_over(types, test, (feature.source, left), (lookup.from_, right), project)
+                _take_over(types, test, (lookup.from_, right), (feature.source, left), project)
+
+
+def _take_over(
+    types: dict[str, dict[str, str]],
+    test: SpecTest,
+    from_: tuple[str, str],
+    to: tuple[str, str],
+    project: Project,
+) -> None:
+    def has_values(source: str, column: str) -> bool:
+        return any(row.get(column) is not None for row in test.given.get(source, ()))
+
+    decided = has_values(*to) or to[1] in project.sources[to[0]].columns
+    if has_values(*from_) and not decided and from_[1] in types[from_[0]] and to[1] in types[to[0]]:
+        types[to[0]][to[1]] = types[from_[0]][from_[1]]
+
+
+def _given_source(
+    source: Source, name: str, rows: tuple[dict[str, Any], ...], types: dict[str, str], folder: str
+) -> Source:
     path = os.path.join(folder, f"{name}.parquet")
-    pl.DataFrame(series).write_parquet(path)
+    given_frame(rows, types).write_parquet(path)
     update = {
         "path": (path,),
         "format": "parquet",
         "columns": types,
         "options": SourceOptions(),
-        "checks": (),
+        "checks": _quarantining(source.checks),
+        "missing_columns": "null",
     }
-    return source.model_copy(update={**update, "missing_columns": "null"})
+    return source.model_copy(update=update)
 
 
-def _plain(value: Any) -> Any:
-    """Times as text: the source's own rules read them."""
-    return value.isoformat() if isinstance(value, (datetime, date)) else value
-
-
-def _columns_named(project: Project, name: str) -> list[str]:
-    """Columns of a source that the spec names anywhere."""
-    source = project.sources[name]
-    found: list[str] = [column for column in (source.time, source.created, source.sequence) if column]
-    found += [*source.deduplicate, *source.fill, *source.clip, *source.mask]
-    for sql in (source.where, *source.derive.values()):
-        found += column_names(sql) if sql else []
-    for feature in project.features.values():
-        if feature.source == name:
-            found += [*feature.keys, *feature.keep]
-            for entry in feature.aggregate:
-                found += [
-                    column for column in (entry.column, entry.by, *(op.other for op in entry.ops)) if column
-                ]
-                found += column_names(entry.where) if entry.where else []
-            found += [left for lookup in feature.lookup for left in lookup.keys]
-        for lookup in feature.lookup:
-            if lookup.from_ == name:
-                found += [*lookup.keys.values(), *lookup.columns]
-    return found
-
-
-def _types_by_use(project: Project, name: str) -> dict[str, str]:
-    """Types of columns that are aggregated as numbers."""
-    source = project.sources[name]
-    found = dict.fromkeys(source.clip, "float64")
-    for feature in project.features.values():
-        for entry in feature.aggregate if feature.source == name else ():
-            if entry.column and any(op.name in _NUMERIC_OPS for op in entry.ops):
-                found[entry.column] = "float64"
-    return found
+def time_zone(project: Project, table: str) -> str:
+    """Zone of the times that a test expects of a table where they name none: that of the source it is built from."""
+    name = table
+    while name in project.features:
+        name = project.features[name].source
+    return project.sources[name].timezone
 
 
 def compare(
-    expected: tuple[dict[str, Any], ...], actual: pl.DataFrame, keys: list[str], place: str
+    expected: tuple[dict[str, Any], ...], actual: pl.DataFrame, keys: list[str], place: str, zone: str = "UTC"
 ) -> list[str]:
-    """Say which expected rows are not there; columns that an expected row leaves out may have any value."""
-    problems = []
+    """Say which expected rows are not there; columns that an expected row leaves out may have any value.
+
+    Rows that are there and not expected are no mistake, but an empty list expects that there are none.
+    """
+    if not expected and actual.height:
+        return [f"{place}: there are {actual.height} rows, expected none."]
+    problems: dict[int, str] = {}
     left = list(actual.iter_rows(named=True))
-    for i, row in enumerate(expected):
+    # the rows that say most choose first
+    for i, row in sorted(enumerate(expected), key=lambda pair: -len(pair[1])):
         unknown = [column for column in row if column not in actual.columns]
         if unknown:
-            problems.append(
-                f"{place}[{i}]: there is no column {unknown[0]!r}; there are {', '.join(actual.columns)}."
-            )
+            known = ", ".join(actual.columns)
+            problems[i] = f"{place}[{i}]: there is no column {unknown[0]!r}; there are {known}."
             continue
-        candidates = [
-            found for found in left if all(same(row[key], found[key]) for key in keys if key in row)
-        ]
-        match = next(
-            (found for found in candidates if all(same(value, found[c]) for c, value in row.items())), None
-        )
+        own = [key for key in keys if key in row]
+        candidates = [found for found in left if all(same(row[key], found[key], zone) for key in own)]
+        fitting = (found for found in candidates if all(same(v, found[c], zone) for c, v in row.items()))
+        match = next(fitting, None)
         if match is not None:
             left.remove(match)
-            continue
-        problems.append(f"{place}[{i}]: {_difference(row, candidates, keys)}")
-    return problems
+        else:
+            problems[i] = f"{place}[{i}]: {_difference(row, candidates, left, keys, zone)}"
+    return [problems[i] for i in sorted(problems)]
 
 
-def _difference(row: dict[str, Any], candidates: list[dict[str, Any]], keys: list[str]) -> str:
-    where = ", ".join(f"{key}={row[key]}" for key in keys if key in row) or "these values"
+def _difference(
+    row: dict[str, Any],
+    candidates: list[dict[str, Any]],
+    left: list[dict[str, Any]],
+    keys: list[str],
+    zone: str,
+) -> str:
+    own = [key for key in keys if key in row]
+    where = ", ".join(f"{key}={row[key]}" for key in own) or "these values"
     if not candidates:
-        return f"there is no row with {where}."
-    found = candidates[0]
-    parts = [
-        f"{column} is {found[column]!r}, expected {value!r}"
-        for column, value in row.items()
-        if not same(value, found[column])
-    ]
-    return f"row with {where}: {'; '.join(parts) or 'it is there, but not so often'}."
+        others = "; ".join(
+            ", ".join(f"{key}={_shown(found[key], zone)}" for key in keys) for found in left[:5]
+        )
+        return f"there is no row with {where}. There {'is' if len(left) == 1 else 'are'}: {others or 'none'}."
+
+    def wrong(found: dict[str, Any]) -> list[str]:
+        return [column for column, value in row.items() if not same(value, found[column], zone)]
+
+    nearest = min(candidates, key=lambda found: len(wrong(found)))
+    parts = [f"{c} is {_shown(nearest[c], zone)}, expected {_shown(row[c], zone)}" for c in wrong(nearest)]
+    return f"row with {where}: {'; '.join(parts)}."
 
 
-def same(expected: Any, actual: Any) -> bool:
-    """Compare a value of YAML with one of a table: numbers up to 1e-9, times as instants (UTC where none is named)."""
+def _shown(value: Any, zone: str) -> str:
+    if isinstance(value, datetime):
+        local = value.astimezone(ZoneInfo(zone)) if value.tzinfo else value
+        return local.replace(tzinfo=None).isoformat()
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, date) else repr(value)
+
+
+def same(expected: Any, actual: Any, zone: str = "UTC") -> bool:
+    """Compare a value of YAML with one of a table.
+
+    Numbers are the same up to 1e-9 of their size, times as instants (in ``zone`` where none is named), maps in any
+    order of their keys.
+    """
     if expected is None or actual is None:
         return expected is None and actual is None
     if isinstance(actual, datetime):
-        return _instant(expected) == actual
+        return _instant(expected, zone) == actual
     if isinstance(actual, date):
         return str(expected) == actual.isoformat()
     if isinstance(actual, bool) or isinstance(expected, bool):
         return expected is actual
     if isinstance(actual, (int, float)) and isinstance(expected, (int, float)):
-        return expected == actual or math.isclose(expected, actual, rel_tol=_TOLERANCE)
+        return expected == actual or math.isclose(expected, actual, rel_tol=_TOLERANCE, abs_tol=1e-12)
     if isinstance(actual, list):
-        return (
-            isinstance(expected, (list, tuple))
-            and len(expected) == len(actual)
-            and all(map(same, expected, actual))
-        )
+        return _same_list(expected, actual, zone)
     return bool(expected == actual) or str(expected) == str(actual)
 
 
-def _instant(value: Any) -> datetime | None:
+def _same_list(expected: Any, actual: list[Any], zone: str) -> bool:
+    if isinstance(expected, dict):  # a map is read as a list of keys and values
+        found = {str(item["key"]): item["value"] for item in actual}
+        wanted = {str(key): value for key, value in expected.items()}
+        return found.keys() == wanted.keys() and all(same(wanted[key], found[key], zone) for key in found)
+    if not isinstance(expected, (list, tuple)) or len(expected) != len(actual):
+        return False
+    return all(same(a, b, zone) for a, b in zip(expected, actual, strict=True))
+
+
+def _instant(value: Any, zone: str) -> datetime | None:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)

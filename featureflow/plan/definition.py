@@ -57,14 +57,18 @@ def source_definition(source: Source, folder: str = "") -> dict[str, Any]:
 
 
 def _without(model: BaseModel, names: set[str]) -> dict[str, Any]:
-    """Write what differs from the defaults: spelling out a default, or a later release with one more option, is no
-    other definition."""
+    """Write what differs from the defaults.
+
+    So a default that is spelt out, or a later release with one more option, is no other definition.
+    """
     found = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         # an explicit `fill_empty: null` is not the same as none
         written = name == "fill_empty" and name in model.model_fields_set
-        if name not in names and (written or field.is_required() or value != field.get_default(call_default_factory=True)):
+        if name not in names and (
+            written or field.is_required() or value != field.get_default(call_default_factory=True)
+        ):
             found[name] = plain(value)
     return found
 

@@ -26,8 +26,8 @@ def column_statistics(array: pa.Array) -> ColumnStats:
     Notes
     -----
     Nulls: counted, otherwise ignored; so is NaN, for least and greatest.
-    Determinism: sums use NumPy's pairwise scheme over blocks of fixed length, so a column of the same values gives
-    the same last bit on every machine; integers and booleans are summed exactly.
+    Determinism: floats are summed in order over blocks of fixed length, so a column of the same values gives the same
+    last bit on every machine; integers and booleans are summed exactly.
     Cost: 1 to 3 ns a number (Arrow's own min_max takes 6 for floats), about 10 a text.
     """
     kind = array.type
@@ -61,7 +61,18 @@ def contiguous(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _summary(array: pa.Array) -> tuple[Any, Any, Any]:
-    """Least, greatest and sum of a numeric column with at least one value, block by block to stay in the cache."""
+    """Least, greatest and sum of a numeric column with at least one value.
+
+    64-bit columns, nearly all that there are, take one pass of a kernel; others go block by block to stay in the cache.
+    """
+    if array.type in (pa.float64(), pa.int64()):
+        from featureflow.kernels.summary import summarize
+
+        validity, data = array.buffers()
+        kind = np.float64 if array.type == pa.float64() else np.int64
+        values = np.frombuffer(data, kind, count=array.offset + len(array))[array.offset :]
+        bits = np.frombuffer(validity, np.uint8) if array.null_count else None
+        return summarize(values, bits, array.offset)
     parts = [_block(array.slice(start, _BLOCK_ROWS)) for start in range(0, len(array), _BLOCK_ROWS)]
     found = [part for part in parts if part is not None]
     least = np.fmin.reduce([part[0] for part in found])

@@ -321,7 +321,7 @@ def test_the_hash_is_pinned_and_has_no_seed(hashing: Path) -> None:
         for seed in ("0", "77")
     }
     assert found == {expected}
-    assert expected == "f47d1255865f46195fb6fe16f21821b1"
+    assert expected == "3f3aed153be0af106d222b914038ccd5"
 
 
 def test_tie_order_is_pinned(tmp_path: Path) -> None:
@@ -341,3 +341,27 @@ def test_tie_order_is_pinned(tmp_path: Path) -> None:
     frame = ff.open(str(world.store)).table("t").to_polars().sort("ts", "amount")
     found = frame.select("amount_first_lifetime", "amount_last_lifetime").unique(maintain_order=True).rows()
     assert found == [(4.0, 1.0), (4.0, 2.0), (4.0, 5.5)]
+
+
+def test_a_default_that_is_spelt_out_is_the_same_definition() -> None:
+    from featureflow.plan.definition import table_definition
+    from featureflow.spec.load import load_text
+
+    def definition(feature: str) -> object:
+        text = f"sources: {{s: {{path: s.parquet, time: t}}}}\nfeatures: {{f: {{source: s, keys: [k], {feature}}}}}"
+        project = load_text(text).project
+        return table_definition(project, "f", {})
+
+    plain = definition("aggregate: [{column: x, ops: [count], windows: [1d]}]")
+    spelt = (
+        "window: {closed: left, delay: 0s}, partition: day, at: events, "
+        "aggregate: [{column: x, ops: [count], windows: [1d]}]"
+    )
+    assert definition(spelt) == plain
+    for other in (
+        "aggregate: [{column: x, ops: [count], windows: [1d], fill_empty: null}]",
+        "aggregate: [{column: x, ops: [count], windows: [24h]}]",
+        "partition: month, aggregate: [{column: x, ops: [count], windows: [1d]}]",
+        "window: {closed: right}, aggregate: [{column: x, ops: [count], windows: [1d]}]",
+    ):
+        assert definition(other) != plain

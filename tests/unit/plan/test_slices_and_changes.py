@@ -266,7 +266,9 @@ def test_merge_ranges() -> None:
 
 
 def test_a_late_row_of_a_look_up_reaches_as_far_as_its_ttl(make_project: Callable[..., Any]) -> None:
-    spec = SPEC.replace("CLOSED", "left").replace("features:", '  r: {path: "{data}/r/*.parquet", time: ts}\nfeatures:')
+    spec = SPEC.replace("CLOSED", "left").replace(
+        "features:", '  r: {path: "{data}/r/*.parquet", time: ts}\nfeatures:'
+    )
     spec += "    lookup: [{from: r, keys: {k: k}, columns: [v], prefix: r_, ttl: 36h}]\n"
     made = make_project(spec, r=rows(day(1)))
     for number in range(1, 7):
@@ -274,6 +276,10 @@ def test_a_late_row_of_a_look_up_reaches_as_far_as_its_ttl(make_project: Callabl
     build(made)
     assert _frame(made)["r_v"].null_count() == 9
     made.write("r", rows(day(2, hours=12)), file="late")
-    assert missing(made) == ["02", "03", "04"]  # the last one by its midnight only: 36 hours end at 00:00 of day 4
+    assert missing(made) == [
+        "02",
+        "03",
+        "04",
+    ]  # the last one by its midnight only: 36 hours end at 00:00 of day 4
     build(made)
     assert _frame(made)["r_v"].is_not_null().to_list() == [True, True, True, True, True, True, *[False] * 6]

@@ -1,0 +1,52 @@
+"""The scratch folder: what is kept between builds, and what has to go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+
+#: Share of the disk that exchange files of earlier builds may take.
+KEPT_SHARE = 0.2
+#: What was used so lately stays in any case: a build that runs beside this one may be about to read it.
+MINIMUM_AGE_SECONDS = 24 * 3600
+#: Folders below scratch whose files are named by their content: any of them can be made again.
+FOLDERS = ("exchange", "manifests", "checks", "drops")
+
+
+def evict(
+    scratch: str, limit_bytes: int | None = None, minimum_age_seconds: float = MINIMUM_AGE_SECONDS
+) -> int:
+    """Remove what was used longest ago until the rest fits; returns the bytes removed.
+
+    Parameters
+    ----------
+    limit_bytes
+        How much may stay; a fifth of the disk by default.
+    minimum_age_seconds
+        Files that were made or used since stay, even if the limit is exceeded.
+
+    Notes
+    -----
+    Cost: one walk over the folder.
+    """
+    if not os.path.isdir(scratch):
+        return 0
+    limit = int(shutil.disk_usage(scratch).total * KEPT_SHARE) if limit_bytes is None else limit_bytes
+    files = []
+    for name in FOLDERS:
+        for folder, _, names in os.walk(os.path.join(scratch, name)):
+            for file in names:
+                with suppress(OSError):  # another build may have removed it
+                    found = os.stat(os.path.join(folder, file))
+                    files.append((found.st_mtime, found.st_size, os.path.join(folder, file)))
+    excess = sum(size for _, size, _ in files) - limit
+    removed = 0
+    for used, size, path in sorted(files):
+        if removed >= excess or used > time.time() - minimum_age_seconds:
+            break
+        with suppress(OSError):
+            os.unlink(path)
+            removed += size
+    return removed
