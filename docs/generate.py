@@ -87,7 +87,7 @@ def api_page() -> str:
     import featureflow
     from featureflow.contracts.aggregation import Aggregation, EventColumn, Windows
     from featureflow.contracts.source import Format
-    from featureflow.execute.build import BuildPlan
+    from featureflow.execute.planner import BuildPlan
     from featureflow.observe.report import RunReport
 
     lines = [

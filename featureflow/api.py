@@ -17,7 +17,8 @@ from featureflow.spec.models import Target
 from featureflow.spec.selection import select as select_tables
 
 if TYPE_CHECKING:
-    from featureflow.execute.build import BuildPlan, Site
+    from featureflow.execute.planner import BuildPlan
+    from featureflow.execute.site import Site
     from featureflow.observe.progress import Progress
     from featureflow.observe.report import RunReport
     from featureflow.observe.spec_tests import SpecTestResult
@@ -215,7 +216,7 @@ class Project:
     def _plan(
         self, site: Site, select: Sequence[str], exclude: Sequence[str], start: Any, end: Any, full: bool
     ) -> BuildPlan:
-        from featureflow.execute.build import Planner
+        from featureflow.execute.planner import Planner
 
         names = select_tables(self.loaded.project, list(select), list(exclude))
         compiled, scanned = self._compile(names)
@@ -249,9 +250,9 @@ class Project:
 
     @contextmanager
     def _site(self, progress: Progress | None) -> Iterator[Site]:
-        from featureflow.execute.build import Site
         from featureflow.execute.executors import open_executor
         from featureflow.execute.recorder import Recorder
+        from featureflow.execute.site import Site
         from featureflow.execute.sizing import Budget, default_memory_bytes
         from featureflow.observe.progress import QuietProgress
 
@@ -262,7 +263,9 @@ class Project:
             memory_bytes=self.memory_bytes,
             scratch=self.scratch,
         )
-        budget = Budget(executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads)
+        budget = Budget(
+            executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads
+        )
         try:
             yield Site(self.store_url, self.scratch, executor, budget, Recorder(progress or QuietProgress()))
         finally:

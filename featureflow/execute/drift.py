@@ -17,9 +17,9 @@ from featureflow.core.errors import TableError
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import join
-from featureflow.execute.build import Site
 from featureflow.execute.checking import BoundCheck, noted
 from featureflow.execute.distances import category_distance, numeric_distance
+from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.stored_rows import read_rows
 from featureflow.execute.value_counts import Keys, ordered_keys

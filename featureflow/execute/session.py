@@ -13,7 +13,6 @@ import featureflow
 from featureflow.contracts.check import CheckResult
 from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.storage import join, write_atomic
-from featureflow.execute.build import BuildPlan, Site, TableBuild, table_output
 from featureflow.execute.inputs import Readable
 from featureflow.execute.judgement import (
     forget_old_quarantine,
@@ -21,9 +20,12 @@ from featureflow.execute.judgement import (
     judge_table,
     refuse_unknown_references,
 )
+from featureflow.execute.planner import BuildPlan
 from featureflow.execute.publish import Author, changed_files, publish_table
 from featureflow.execute.scratch import evict
+from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
+from featureflow.execute.table_build import TableBuild, table_output
 from featureflow.observe.report import RunReport, StageReport, TableOutcome
 from featureflow.plan.compile import as_input
 from featureflow.plan.slices import Slice

@@ -342,7 +342,7 @@ def test_workers_with_another_disk(world: World) -> None:
         return written
 
     with (
-        mock.patch("featureflow.execute.build.compute_run", elsewhere),
+        mock.patch("featureflow.execute.table_build.compute_run", elsewhere),
         pytest.raises(ff.TableError, match="share"),
     ):
         world.build()

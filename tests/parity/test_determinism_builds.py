@@ -58,7 +58,7 @@ def test_runs_of_slices(world: World, task_bytes: int) -> None:
 @pytest.mark.parametrize("buckets", [2, 7, 40])
 def test_buckets_and_row_groups(world: World, buckets: int) -> None:
     with (
-        mock.patch("featureflow.execute.build.choose_buckets", lambda *_: buckets),
+        mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: buckets),
         mock.patch("featureflow.execute.inputs.CHUNK_BYTES", 1),
     ):
         store = rebuild(world, f"buckets{buckets}")
@@ -86,7 +86,7 @@ def test_the_same_rows_in_other_files(world: World, seed: int, tmp_path: Path) -
 
 def test_row_order_of_the_table(world: World) -> None:
     """What `to_polars` gives is sorted by keys and time, ties included, whatever the buckets."""
-    with mock.patch("featureflow.execute.build.choose_buckets", lambda *_: 3):
+    with mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 3):
         store = rebuild(world, "ordered")
     for name in TABLES:
         mine = ff.open(str(store)).table(name)

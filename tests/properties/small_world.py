@@ -181,7 +181,7 @@ class World:
         target = self.folder / "reference"
         shutil.rmtree(target, ignore_errors=True)
         with (
-            mock.patch("featureflow.execute.build.choose_buckets", lambda table, *_: buckets[table.name]),
+            mock.patch("featureflow.execute.planner.choose_buckets", lambda table, *_: buckets[table.name]),
             mock.patch("featureflow.execute.sizing.TASK_BYTES", task_bytes),
             mock.patch("featureflow.execute.inputs.CHUNK_BYTES", chunk_bytes or 96 << 20),
         ):

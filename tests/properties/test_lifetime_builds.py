@@ -99,7 +99,7 @@ def files(store: Path, table: str) -> dict[str, str]:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with mock.patch("featureflow.execute.build.choose_buckets", lambda *_: 2):
+    with mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 2):
         yield World(tmp_path)
 
 

@@ -11,7 +11,8 @@ from dask.sizeof import sizeof
 table = pa.table({"a": list(range(100_000))})
 sizes = [
     sizeof(pl.DataFrame({"a": range(1000)})), sizeof(pl.Series(range(1000))),
-    sizeof(table), sizeof(table.slice(0, 10)), sizeof(table.slice(0, 10).column(0)), sizeof(table.to_batches()[0].slice(0, 5)),
+    sizeof(table), sizeof(table.slice(0, 10)), sizeof(table.slice(0, 10).column(0)),
+    sizeof(table.to_batches()[0].slice(0, 5)),
 ]
 import sys
 assert "featureflow" in sys.modules and "numba" not in sys.modules

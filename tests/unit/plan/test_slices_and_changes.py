@@ -176,7 +176,7 @@ def test_over_budget_is_refused_with_numbers(project: Any) -> None:
     from unittest import mock
 
     with (
-        mock.patch("featureflow.execute.build.choose_buckets", lambda *_: 1),
+        mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 1),
         pytest.raises(PlanError) as refused,
     ):
         opened(project, memory="310MB", workers=4).plan()

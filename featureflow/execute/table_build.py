@@ -1,0 +1,237 @@
+"""Run the stages of one table: re-key, compute, collect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from featureflow.core.errors import CorruptionError, TableError
+from featureflow.execute.checking import BoundCheck, notes_folder
+from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.exchange import Rekey, bucket_rows, rekey
+from featureflow.execute.inputs import Readable, readable_table
+from featureflow.execute.manifest import write_manifest
+from featureflow.execute.publish import slice_label
+from featureflow.execute.required import columns_needed
+from featureflow.execute.resume import drop_old_states
+from featureflow.execute.site import Site
+from featureflow.execute.sizing import (
+    Footprint,
+    RunSizes,
+    footprint,
+    lookup_bytes,
+)
+from featureflow.execute.stages import Base, TablePlan, needed_pieces
+from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
+from featureflow.plan.nodes import CompiledTable, Input, Lookup
+from featureflow.plan.slices import Slice
+from featureflow.tables.parquet_files import StagedFile, find_staged
+from featureflow.tables.state import TableState
+
+
+class TableBuild:
+    """Runs the stages of one table: re-key, compute, collect."""
+
+    def __init__(
+        self,
+        plan: TablePlan,
+        source: Readable,
+        rights: list[Readable],
+        site: Site,
+        checks: tuple[BoundCheck, ...],
+    ) -> None:
+        self.plan, self.table, self.site, self.checks = plan, plan.table, site, checks
+        self.source, self.rights = source, rights
+        self.notes = notes_folder(site.scratch, checks)
+        self._computed: set[str] = set()
+        self.url = site.table_url(plan.table.name)
+        self.rows_written = self.quarantined = 0
+
+    def run(self) -> list[tuple[Slice, StagedFile]]:
+        """Compute what is missing; returns all files of the computed slices."""
+        if self.plan.missing:
+            todo = {bucket: self._unfinished(bucket) for bucket in range(self.plan.n_buckets)}
+            if any(todo.values()):
+                self._compute(todo)
+        return self._collect()
+
+    def _unit(self, part: Slice) -> Unit:
+        return Unit(part, self.plan.slices[part])
+
+    def _unfinished(self, bucket: int) -> tuple[Slice, ...]:
+        """Missing slices without a finished file from a build that was stopped; all of them for a full rebuild."""
+        if self.plan.full:
+            return self.plan.missing
+        return tuple(
+            part
+            for part in self.plan.missing
+            if self._finished(part, bucket) is None
+            or (self.checks and not os.path.exists(note_path(self.notes, self._unit(part), bucket)))
+        )
+
+    def _finished(self, part: Slice, bucket: int) -> StagedFile | None:
+        """The finished file of a unit; one that a power cut damaged is as good as none, and is written again."""
+        try:
+            return find_staged(self.url, unit_path(self.table, self._unit(part), bucket))
+        except CorruptionError:
+            return None
+
+    def _compute(self, todo: dict[int, tuple[Slice, ...]]) -> None:
+        events, counts = self._rekey(
+            self.source,
+            self.table.source,
+            columns_needed(self.table),
+            self.table.keys,
+            self.plan.n_buckets,
+            self.table.lookback_us,
+            self.plan.base,
+        )
+        sides = []
+        for lookup, right in zip(self.table.lookups, self.rights, strict=True):
+            bucketed = is_bucketed(self.table, lookup)
+            keys, buckets = (lookup.right_keys, self.plan.n_buckets) if bucketed else (lookup.right_keys, 1)
+            manifest, _ = self._rekey(right, lookup.right, lookup.needed, keys, buckets, lookup.reach_us)
+            sides.append(Side(manifest, bucketed))
+        tasks = list(self._run_tasks(todo, events, tuple(sides), counts))
+        self._computed = {
+            unit_path(self.table, self._unit(part), bucket)
+            for bucket, parts in todo.items()
+            for part in parts
+        }
+        stage = f"{self.table.name}: compute"
+        self.site.progress.stage(stage, len(tasks))
+
+        def done(_: Task, written: Written) -> None:
+            self.rows_written += written.rows
+            self.quarantined += written.quarantined
+            self.site.progress.advance(stage, rows=written.rows, bytes=written.size)
+
+        run_tasks(self.site.executor, tasks, done)
+        drop_old_states(self.plan, self.source.pieces(), self.url)
+
+    def _rekey(
+        self,
+        readable: Readable,
+        found: Input,
+        columns: tuple[str, ...],
+        keys: tuple[str, ...],
+        n_buckets: int,
+        reach: int | None,
+        base: Base | None = None,
+    ) -> tuple[str, list[int]]:
+        """Make sure that the exchange files of what is needed are there; returns their manifest and rows by bucket."""
+        job = Rekey(
+            readable.reader, columns, keys, n_buckets, os.path.join(self.site.scratch, "exchange"), found.time
+        )
+        needed = {piece.id for piece in needed_pieces(self.plan, readable.pieces(), reach, base)}
+        chunks = [chunk for chunk in readable.chunks if readable.drop_name(chunk) in needed]
+        paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
+        stage = f"{self.table.name}: re-key {found.name}"
+        self.site.progress.stage(stage, len(chunks))
+        tasks = [
+            Task(
+                os.path.basename(paths[chunk.id]),
+                rekey,
+                (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
+                f"{stage}, {_file_of(chunk)}",
+            )
+            for chunk in chunks
+        ]
+        counts = [0] * n_buckets
+        run_tasks(
+            self.site.executor,
+            tasks,
+            lambda _, handle: self.site.progress.advance(stage, rows=handle.rows, bytes=handle.size),
+        )
+        for chunk in chunks:
+            for bucket, rows in enumerate(bucket_rows(paths[chunk.id]).tolist()):
+                counts[bucket] += rows
+        entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
+        return write_manifest(self.site.scratch, [(e[0], e[1], e[2], e[3]) for e in entries]), counts
+
+    def _run_tasks(
+        self, todo: dict[int, tuple[Slice, ...]], events: str, sides: tuple[Side, ...], counts: list[int]
+    ) -> Iterator[Task]:
+        sizes = RunSizes.of(
+            self.table,
+            self.source.pieces(),
+            self._footprint(),
+            self.plan.missing,
+            self.plan.n_buckets,
+            self.site.budget,
+            base=self.plan.base,
+        )
+        total = max(1, sum(counts))
+        for bucket, parts in todo.items():
+            for run in sizes.runs(parts, counts[bucket] / total):
+                units = tuple(self._unit(part) for part in run)
+                job = Run(
+                    self.table,
+                    self.url,
+                    bucket,
+                    units,
+                    events,
+                    sides,
+                    self.plan.first_tick,
+                    self.plan.last_tick,
+                    self.checks,
+                    self.notes,
+                    self.plan.base,
+                    self.plan.states,
+                )
+                label = f"{self.table.name}, bucket {bucket}, {run[0].label} … {run[-1].label}"
+                yield Task(f"{units[0].fingerprint}-{bucket}-{len(units)}", compute_run, (job,), label)
+
+    def _footprint(self) -> Footprint:
+        size = 0
+        for lookup, right in zip(self.table.lookups, self.rights, strict=True):
+            share = self.plan.n_buckets if is_bucketed(self.table, lookup) else 1
+            size += lookup_bytes(lookup, right.pieces()) // share
+        return footprint(self.table, columns_needed(self.table), size)
+
+    def _collect(self) -> list[tuple[Slice, StagedFile]]:
+        found = []
+        for part in self.plan.missing:
+            for bucket in range(self.plan.n_buckets):
+                staged = find_staged(self.url, unit_path(self.table, self._unit(part), bucket))
+                if staged is not None:
+                    found.append((part, staged))
+        seen = sum(staged.rows for _, staged in found if staged.path in self._computed)
+        if seen != self.rows_written:
+            raise TableError(
+                f"{self.url}: tasks wrote {self.rows_written} rows, but {seen} are there. Nothing was published. "
+                "Do all workers and this process see the same store? A path must be a disk that they share."
+            )
+        return found
+
+
+def _file_of(chunk: Any) -> str:
+    return str(getattr(chunk.file, "path", chunk.file))
+
+
+def table_output(
+    plan: TablePlan, state: TableState | None, new: list[tuple[Slice, StagedFile]], site: Site, found: Input
+) -> Readable:
+    """All files of a table after its build, as the input of others."""
+    kept = set(plan.reused)
+    files = list(new)
+    if state is not None:
+        for (label, _), staged in state.units.items():
+            name = slice_label(label, plan.table.partition)
+            if name in kept:
+                files.append((Slice.from_label(name, plan.table.partition), staged))
+    return readable_table(plan.table, site.table_url(plan.table.name), found, files)
+
+
+def is_bucketed(table: CompiledTable, lookup: Lookup) -> bool:
+    """Whether the right side can have the table's buckets: it is looked up by the table's own keys."""
+    return lookup.left_keys == table.keys and _same_types(table.source, lookup)
+
+
+def _same_types(source: Input, lookup: Lookup) -> bool:
+    # integers hash by value, so that widths may differ; compilation refuses other differences
+    return all(
+        source.columns[a].is_integer() == lookup.right.columns[b].is_integer()
+        for a, b in zip(lookup.left_keys, lookup.right_keys, strict=True)
+    )
