@@ -24,7 +24,7 @@ from featureflow.plan.slices import NULL_SLICE, Slice
 CRUMB_BYTES = 1 << 20
 #: A task is not made larger than this even if memory allows: it would leave the other threads idle at the end.
 TASK_BYTES = 1100 << 20
-#: Interpreter, libraries and allocator slack of a worker process, measured with Polars, Arrow and Numba loaded.
+#: Interpreter, libraries and allocator slack of a process: one that finds nothing to build peaks at 243 MiB.
 BASELINE_BYTES = 300 << 20
 MAX_BUCKETS = 4096
 #: Below this a second task costs more than it wins.

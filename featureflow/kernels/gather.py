@@ -52,7 +52,7 @@ def gather_or_zero(values: NDArray[Any], positions: NDArray[np.int64]) -> NDArra
 
 
 def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
-    """Take rows by position, all of them valid; three times as fast as Arrow's own for fixed-width columns.
+    """Take rows by position, all of them valid; twice as fast as Arrow's own for fixed-width columns.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
 
     Notes
     -----
-    Cost: about 5 ns a value on one thread; the GIL is released.
+    Cost: 14 ns a float with nulls on one thread (Arrow 31; 1.6M rows in 90 groups); the GIL is released.
     """
     order = np.ascontiguousarray(order, np.int64)
     positions = _positions(order)
@@ -114,7 +114,7 @@ def split_rows(
     """Split rows by group, each group in the order of the rows.
 
     Writes each column once, front to back, into as many places as there are groups: memory is read and written in
-    order, so that it takes a quarter of the time of gathering group by group.
+    order, so that it takes less than half of the time of gathering group by group.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def split_rows(
 
     Notes
     -----
-    Cost: about 3 ns a value on one thread; the GIL is released.
+    Cost: 6 ns a float with nulls on one thread (gathering 14; 1.6M rows in 90 groups); the GIL is released.
     """
     if n_groups == 1:
         only = pa.Table.from_arrays(list(columns), schema=schema)
