@@ -59,7 +59,7 @@ def test_a_wrong_peer_is_found(tmp_path: Path) -> None:
     card_events.write_events(source, 1000, days=6)
     _, store = wide_windows.run_ours(tmp_path, source)
     _, target = wide_windows.run_peer("polars", tmp_path, source, "1GB")
-    assert wide_windows.differences(store, target, 1000) == ("all 1000 rows", [])
+    assert wide_windows.differences(store, target, 1000, source) == ("all 1000 rows", [])
     frame = pl.read_parquet(target)
     wrong = (
         pl.when(pl.int_range(pl.len()) == 500)
@@ -69,10 +69,30 @@ def test_a_wrong_peer_is_found(tmp_path: Path) -> None:
     frame.with_columns(
         wrong.alias("amount_count_30d"), pl.lit(None, pl.Float64).alias("amount_max_1h")
     ).write_parquet(target)
-    found = wide_windows.differences(store, target, 1000)[1]
+    found = wide_windows.differences(store, target, 1000, source)[1]
     assert [line.split(":")[0] for line in found] == ["amount_max_1h", "amount_count_30d"]
     frame.head(999).write_parquet(target)
-    assert wide_windows.differences(store, target, 1000)[1] == ["1000 rows against 999"]
+    assert wide_windows.differences(store, target, 1000, source)[1] == ["1000 rows against 999"]
+
+
+def test_exact_arithmetic_decides_about_deviations(tmp_path: Path) -> None:
+    source = tmp_path / "events"
+    card_events.write_events(source, 1000, days=6)
+    _, store = wide_windows.run_ours(tmp_path, source)
+    _, target = wide_windows.run_peer("polars", tmp_path, source, "1GB")
+    name = "amount_stddev_samp_7d"
+    there = pl.col(name).is_not_null()
+    drifted = pl.read_parquet(target).with_columns(
+        pl.when(there & (there.cum_sum() <= 3)).then(pl.col(name) * (1 + 1e-6)).otherwise(name).alias(name)
+    )
+    drifted.write_parquet(target)
+    what, found = wide_windows.differences(store, target, 1000, source)
+    assert found == [] and f"{name}: the peer is off in 3 values" in what
+    # the same difference, but now it is ours that is off
+    for file in store.rglob("day=*/*.parquet"):
+        pl.read_parquet(file).with_columns(pl.col(name) * (1 + 1e-6)).write_parquet(file)
+    _, found = wide_windows.differences(store, target, 1000, source)
+    assert [line.split(":")[0] for line in found] == [name]
 
 
 def test_increments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
