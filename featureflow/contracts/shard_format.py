@@ -91,6 +91,9 @@ class ShardFormat(Protocol):
     compressions: tuple[str, ...]
     #: whether `rows_per_record` above 1 means something
     records: bool
+    #: whether all shards of a split but the last must have the same number of rows, ``ceil(split_rows / count)``;
+    #: the exporter then cuts the order by rank, not by ranges of hashes
+    equal_shards: bool
 
     def check(self, schema: pa.Schema, options: ShardOptions) -> None:
         """Raise `ComputeError` naming the column and what to do, if the format can't hold such a table."""

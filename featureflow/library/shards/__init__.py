@@ -1,0 +1,1 @@
+"""Formats of training shards, each a module with a ``FORMAT``."""
