@@ -130,7 +130,8 @@ class Project:
         return self._compile(list(self.loaded.project.features))[0]
 
     def _compile(self, names: list[str]) -> tuple[dict[str, CompiledTable], dict[str, ScannedSource]]:
-        from featureflow.plan.compile import as_input, compile_project
+        from featureflow.plan.columns import as_input
+        from featureflow.plan.compile import compile_project
         from featureflow.plan.scan import scan_source
         from featureflow.spec.dependencies import ancestors, sources_of
 

@@ -26,7 +26,7 @@ from featureflow.execute.stored_rows import read_rows, scan_rows
 from featureflow.execute.uniqueness import repeated_rows
 from featureflow.execute.window_task import Unit, note_path, write_quarantine
 from featureflow.library.checks.evaluate import merge
-from featureflow.plan.compile import as_input
+from featureflow.plan.columns import as_input
 from featureflow.plan.nodes import Input
 from featureflow.plan.slices import Slice
 from featureflow.tables.parquet_files import StagedFile

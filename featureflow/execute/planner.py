@@ -24,7 +24,7 @@ from featureflow.execute.stages import Current, Piece, TablePlan, clipped, neede
 from featureflow.execute.table_build import is_bucketed
 from featureflow.execute.uniqueness import drop_duplicates, put_aside_repeated
 from featureflow.observe.plans import describe_build, plan_html
-from featureflow.plan.compile import as_input
+from featureflow.plan.columns import as_input
 from featureflow.plan.nodes import CompiledTable
 from featureflow.plan.scan import ScannedSource
 from featureflow.plan.slices import NULL_SLICE, Slice

@@ -27,7 +27,7 @@ from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.table_build import TableBuild, table_output
 from featureflow.observe.report import RunReport, StageReport, TableOutcome
-from featureflow.plan.compile import as_input
+from featureflow.plan.columns import as_input
 from featureflow.plan.slices import Slice
 from featureflow.spec.load import LoadedProject
 from featureflow.tables.commit import Published
