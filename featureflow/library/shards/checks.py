@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from featureflow.contracts.shard_format import ShardOptions
 from featureflow.core.errors import ComputeError
 from featureflow.library.shards.columns import element_type_and_shape, is_fixed, is_text
 
@@ -33,6 +34,38 @@ def check_columns(schema: pa.Schema, *, format_name: str, lists: bool = False) -
             )
 
 
+def check_file_names(schema: pa.Schema, *, format_name: str) -> None:
+    """Refuse columns whose names can't be those of folders.
+
+    Raises
+    ------
+    ComputeError
+        For the first such column.
+    """
+    for field in schema:
+        name = field.name
+        if not name or name.startswith((".", "__")) or name == "zarr.json" or any(c in name for c in "/\\\0"):
+            raise ComputeError(
+                f"export: column {name!r} can't be a column of {format_name} shards, which have a folder of that name "
+                "for each. Rename it, without slashes and not starting with '.' or '__'."
+            )
+
+
+def check_compression(format_name: str, compressions: tuple[str, ...], options: ShardOptions) -> None:
+    """Refuse a compression that the readers of a format do not know.
+
+    Raises
+    ------
+    ComputeError
+        Listing those that they know.
+    """
+    if options.compression not in compressions:
+        raise ComputeError(
+            f"export: {format_name} shards know no compression {options.compression!r}. "
+            f"Known: {', '.join(compressions)}."
+        )
+
+
 def _problem(arrow_type: pa.DataType, lists: bool) -> str | None:
     element, shape = element_type_and_shape(arrow_type)
     if 0 in shape:
@@ -44,6 +77,8 @@ def _problem(arrow_type: pa.DataType, lists: bool) -> str | None:
                 "or make it a list of one fixed size."
             )
         return _problem(element.value_type, lists)
+    if pa.types.is_string_view(element) or pa.types.is_binary_view(element):
+        return "hold no views of text. Cast it to `string` or `binary`."
     if is_text(element):
         if shape and not lists:
             return "hold no lists of text. Use `format: arrow` or `parquet`, or one column for each entry."

@@ -138,7 +138,8 @@ def arrow_column(values: np.ndarray[Any, Any], arrow_type: pa.DataType) -> pa.Ar
     flat = np.ascontiguousarray(values, dtype).reshape(-1)
     unit = getattr(element, "unit", "us")
     if pa.types.is_boolean(element):
-        column = pa.array(flat)
+        bits = np.packbits(flat, bitorder="little")
+        column = pa.Array.from_buffers(element, flat.size, [None, pa.py_buffer(bits)])
     elif unit == "us" or pa.types.is_date32(element):
         column = pa.Array.from_buffers(element, flat.size, [None, pa.py_buffer(flat)])
     else:
@@ -168,7 +169,7 @@ def string_buffers(
     """
     if not is_text(array.type):
         raise ComputeError(f"export: {_column(name)} is {array.type}, not text.")
-    _no_nulls(array, name)
+    no_nulls(array, name)
     chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
     parts = [_text_of_chunk(chunk) for chunk in chunks if len(chunk)]
     if not parts:
@@ -212,6 +213,15 @@ def string_column(
     return pa.Array.from_buffers(arrow_type, len(offsets) - 1, narrow)
 
 
+def no_nulls(array: pa.Array | pa.ChunkedArray, name: str) -> None:
+    """Raise `ComputeError` naming the column if there is a null."""
+    if array.null_count:
+        raise ComputeError(
+            f"export: {_column(name)} has {array.null_count:,} nulls, and only floating columns of shards can "
+            "(as NaN). Give `fill: {column: value}`, or leave the rows out."
+        )
+
+
 def _element_dtype(element: pa.DataType) -> np.dtype[Any] | None:
     if pa.types.is_boolean(element):
         return np.dtype(np.bool_)
@@ -227,14 +237,6 @@ def _column(name: str) -> str:
     return f"column {name!r}" if name else "a column"
 
 
-def _no_nulls(array: pa.Array | pa.ChunkedArray, name: str) -> None:
-    if array.null_count:
-        raise ComputeError(
-            f"export: {_column(name)} has {array.null_count:,} nulls, and only floating columns of shards can "
-            "(as NaN). Give `fill: {column: value}`, or leave the rows out."
-        )
-
-
 def _one_chunk(
     chunk: pa.Array, dtype: np.dtype[Any], shape: tuple[int, ...], name: str
 ) -> np.ndarray[Any, Any]:
@@ -244,7 +246,7 @@ def _one_chunk(
     for length in (*shape, None):
         if chunk.null_count:
             if not np.issubdtype(dtype, np.floating):
-                _no_nulls(chunk, name)
+                no_nulls(chunk, name)
             missing.append((rows * size, _bits(pc.is_null(chunk))))
         if length is not None:
             # `flatten` would drop null lists, `values` forgets the slice
