@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from featureflow.contracts.shard_format import Buffer, Encoded, ShardOptions, ShardPlace
+from featureflow.core.errors import CorruptionError
 from featureflow.library.shards.checks import check_columns, check_compression
 from featureflow.library.shards.pieces import Pieces
 from featureflow.library.shards.plain import bare_schema, plain_table
@@ -62,9 +63,14 @@ class Arrow:
         options: ShardOptions,
     ) -> pa.Table:
         """Read the file; uncompressed, the columns are views of it."""
-        data = files[f"{place.stem}{self.suffix}"]
-        read = pa.ipc.open_file(pa.py_buffer(data)).read_all()
-        return pa.Table.from_arrays([read.column(field.name) for field in schema], schema=schema)
+        path = f"{place.stem}{self.suffix}"
+        try:
+            read = pa.ipc.open_file(pa.py_buffer(files[path])).read_all()
+            return pa.Table.from_arrays([read.column(field.name) for field in schema], schema=schema)
+        except (pa.ArrowException, KeyError, OSError, TypeError) as error:
+            raise CorruptionError(
+                f"{path} is not the Arrow file that was exported: {error}. Export again."
+            ) from error
 
 
 FORMAT = Arrow()

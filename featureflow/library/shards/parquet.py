@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.contracts.shard_format import Buffer, Encoded, ShardOptions, ShardPlace
+from featureflow.core.errors import CorruptionError
 from featureflow.library.shards.checks import check_columns, check_compression
 from featureflow.library.shards.columns import element_type_and_shape
 from featureflow.library.shards.pieces import Pieces
@@ -75,9 +76,15 @@ class Parquet:
         options: ShardOptions,
     ) -> pa.Table:
         """Read the file and check the pages' checksums; on this thread only, tasks have threads enough."""
-        data = pa.BufferReader(pa.py_buffer(files[f"{place.stem}{self.suffix}"]))
-        read = pq.read_table(data, use_threads=False, page_checksum_verification=True)
-        return plain_table(read, schema)
+        path = f"{place.stem}{self.suffix}"
+        data = pa.BufferReader(pa.py_buffer(files[path]))
+        try:
+            read = pq.ParquetFile(data, page_checksum_verification=True).read(use_threads=False)
+            return plain_table(read, schema)
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise CorruptionError(
+                f"{path} is not the Parquet file that was exported: {error}. Export again."
+            ) from error
 
 
 def _float_leaves(schema: pa.Schema) -> list[str]:

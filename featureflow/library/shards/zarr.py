@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,10 +26,10 @@ from featureflow.library.shards.columns import (
 Array = np.ndarray[Any, Any]
 
 _LEVEL = 1
+#: gzip, which the standard has, too, is left out: at 0.1 million rows a second it is 20 times slower and no smaller
 _CODECS: dict[str, list[dict[str, Any]]] = {
     "none": [],
     "zstd": [{"name": "zstd", "configuration": {"level": _LEVEL, "checksum": False}}],
-    "gzip": [{"name": "gzip", "configuration": {"level": _LEVEL}}],
 }
 #: CF's names of what integers mean, which xarray turns into times
 _TIMES = {"calendar": "proleptic_gregorian"}
@@ -136,7 +135,7 @@ class Zarr:
                     continue
                 shape = element_type_and_shape(field.type)[1]
                 values = np.frombuffer(content, numpy_dtype(field.type)).reshape(chunk, *shape)
-            except (ValueError, OSError, struct.error, zlib.error) as error:
+            except (ValueError, OSError, struct.error) as error:
                 raise CorruptionError(f"{path} is not a whole chunk: {error}. Export again.") from error
             columns.append(arrow_column(values[:rows], field.type))
         return pa.Table.from_arrays(columns, schema=schema)
@@ -184,9 +183,6 @@ def _array_metadata(field: pa.Field, place: ShardPlace, options: ShardOptions) -
 def _compress(content: list[Any], options: ShardOptions) -> list[Any]:
     if options.compression == "none":
         return content
-    if options.compression == "gzip":
-        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)  # 31: a gzip head, with time 0
-        return [*(packer.compress(part) for part in content), packer.flush()]
     whole = content[0] if len(content) == 1 else b"".join(content)
     return [pa.Codec("zstd", compression_level=_LEVEL).compress(pa.py_buffer(whole))]
 
@@ -194,8 +190,6 @@ def _compress(content: list[Any], options: ShardOptions) -> list[Any]:
 def _decompress(data: Buffer, options: ShardOptions, field: pa.Field, chunk: int) -> Any:
     if options.compression == "none":
         return data
-    if options.compression == "gzip":
-        return zlib.decompress(data, 31)
     if is_text(field.type):
         return pa.input_stream(pa.py_buffer(data), compression="zstd").read()
     shape = element_type_and_shape(field.type)[1]
