@@ -1,37 +1,86 @@
-"""The typed spec of `datasets:`: a spine, the features at its rows, labels, splits, encoders and shards."""
+"""The typed spec of `datasets:`: a spine, the features at its rows, labels, splits, encoders and shards.
+
+After :func:`featureflow.spec.load.load_project` these also hold: ``Spine.time`` is the source's time if it was
+omitted; ``UsedTable.keys`` maps a spine's column to every key of the table, in the table's order; the ``keys`` of a
+look-up and of a label with a source are never empty; ``label`` of a target encoder is the name of a label, its
+``label_delay`` a duration; ``Select.label`` names a label where one is needed; ``Split.parts`` is never empty for
+``by: column``.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 from featureflow.core.durations import Duration
 from featureflow.spec.checks import Check, CheckEntry, expand
+from featureflow.spec.encode import Encode, EncodeStep
+from featureflow.spec.exports import Export, Normalize, ShardFormatName, Shuffle
 from featureflow.spec.features import ZERO, Lookup
 from featureflow.spec.fields import (
     AsTuple,
     ColumnName,
     Delay,
+    KeyMapping,
+    Misplaced,
     OpField,
     PositiveDuration,
     Reference,
     Scalar,
+    Shorthand,
     SpecModel,
     Sql,
-    Text,
 )
+from featureflow.spec.fields import Share as ShareOfRows
 from featureflow.spec.sources import Columns, Source, Tags
+from featureflow.spec.splits import Before, Part, Rest, Share, Split, Values
+from featureflow.spec.yaml_text import scalar
 
-ShardFormatName = Literal["arrow", "parquet", "webdataset", "mds", "tfrecord", "npy", "zarr", "litdata"]
+__all__ = [
+    "Before",
+    "Dataset",
+    "Encode",
+    "EncodeStep",
+    "Export",
+    "Label",
+    "Normalize",
+    "Part",
+    "Rest",
+    "Sample",
+    "Select",
+    "ShardFormatName",
+    "Share",
+    "Shuffle",
+    "Spine",
+    "Split",
+    "UsedTable",
+    "Values",
+]
+
+#: what a spine of files may say about them; more needs a source
+FILE_FIELDS = ("path", "format", "options", "timezone", "missing_columns", "extra_columns")
+_GRID_FIELDS = ("grid", "patch", "stride")
 
 
 class Spine(SpecModel):
     """The rows of a dataset: those of a source, of a feature table, or of files named here."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
     source: Reference | None = Field(default=None, description="A source or a feature table.")
     files: Source | None = Field(
-        default=None, description="Files, in place of `source`; written as `path: …`."
+        default=None,
+        alias="<files>",  # angle brackets: not written, and left out of the paths of mistakes
+        description="Files, in place of `source`; written as `path: …`.",
     )
     keys: Columns = Field(description="Columns that say whose rows these are.")
     time: ColumnName | None = Field(
@@ -40,12 +89,45 @@ class Spine(SpecModel):
     where: Sql | None = Field(default=None, description="SQL; only rows for which this is true.")
     columns: Columns | None = Field(default=None, description="Columns to carry along; all if omitted.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _files_beside(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        for key in _GRID_FIELDS:
+            if key in given:
+                raise Misplaced((key,), "spines of grids are not supported in this version.")
+        files = {key: given[key] for key in FILE_FIELDS if key in given}
+        if not files:
+            return given
+        if "path" not in files:
+            first = next(iter(files))
+            raise Misplaced(
+                (first,), f"{first} is for a spine of files. Add path:, or write it at the source."
+            )
+        if isinstance(given.get("columns"), dict):
+            message = "must be a list of columns to carry along. To cast columns, make the files a source."
+            raise Misplaced(("columns",), message)
+        if isinstance(given.get("time"), str):
+            files["time"] = given["time"]
+        return {**{key: value for key, value in given.items() if key not in FILE_FIELDS}, "<files>": files}
+
+    @model_serializer(mode="wrap")
+    def _beside(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        made: dict[str, Any] = handler(self)
+        files = made.pop("<files>", None) or made.pop("files", None) or {}
+        return {**made, **{key: value for key, value in files.items() if key in FILE_FIELDS}}
+
+
+def _table(given: Any) -> Any:
+    return {"table": given} if isinstance(given, str) else given
+
 
 class UsedTable(SpecModel):
     """Features of one table, evaluated at the spine's rows."""
 
     table: Reference = Field(description="A feature table.")
-    keys: dict[ColumnName, ColumnName] = Field(
+    keys: KeyMapping = Field(
         default_factory=dict,
         description="The spine's column to the table's key; omitted: columns named alike.",
     )
@@ -64,7 +146,7 @@ class Label(SpecModel):
 
     column: ColumnName | None = Field(default=None, description="Of the spine; or the aggregation's input.")
     source: Reference | None = Field(default=None, description="A source or feature table of later events.")
-    keys: dict[ColumnName, ColumnName] = Field(
+    keys: KeyMapping = Field(
         default_factory=dict,
         description="The spine's column to the source's; a list if they are named alike.",
     )
@@ -81,117 +163,61 @@ class Label(SpecModel):
         """Name of the label's column."""
         return self.as_ or (self.column if self.source is None and self.column else "label")
 
+    @property
+    def reach_us(self) -> int:
+        """How far after the row's time its value is known: ``gap + horizon``; 0 for a column of the spine."""
+        if self.horizon is None:
+            return 0
+        return (self.gap.microseconds or 0) + (self.horizon.microseconds or 0)
 
-class Split(SpecModel):
-    """How rows fall into splits; each row into exactly one, or it is embargoed."""
+    @property
+    def fills_empty(self) -> bool:
+        """Whether ``fill_empty`` is written; ``fill_empty: null`` is."""
+        return "fill_empty" in self.model_fields_set
 
-    by: Literal["time", "keys", "group", "random", "column"]
-    parts: dict[str, Any] = Field(
-        description="Split to its share (0.8), its end (`< 2026-03-01`, by time) or `rest`; in order. "
-        "Written beside `by:`, as `train: 0.8`."
-    )
-    column: ColumnName | None = Field(
-        default=None, description="For by: group, the group; for by: column, the split."
-    )
-    embargo: Delay = Field(
-        default=ZERO, description="By time: rows this close before a threshold are left out."
-    )
-    stratify: ColumnName | None = Field(
-        default=None, description="Equal shares of each value of this column."
-    )
-    folds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
-        default=None, description="Number of cross-validation folds; makes the column `fold`."
-    )
-    seed: int = 0
+
+def _keep_value(given: Any) -> Any:
+    """A value of a column; keys of YAML are texts, and stand for what they would be as values."""
+    return scalar(given, plain=True) if isinstance(given, str) else given
+
+
+KeepValue = Annotated[Any, PlainValidator(_keep_value), WithJsonSchema({"type": "string"})]
 
 
 class Sample(SpecModel):
     """Down-sampling of train rows; the kept ones weigh 1 / share."""
 
     column: ColumnName = Field(description="Whose values have shares; mostly the label.")
-    keep: dict[Any, float] = Field(
-        description="Value to the share that is kept; other values are kept whole."
+    keep: dict[KeepValue, ShareOfRows] = Field(
+        min_length=1, description="Value to the share that is kept; other values are kept whole."
     )
     weight: ColumnName = Field(default="sample_weight", description="Column of the weights; 0 is left out.")
     seed: int = 0
 
 
-class EncodeStep(SpecModel):
-    """One encoder with all its parameters decided."""
-
-    name: str
-    params: tuple[tuple[str, Any], ...] = ()
-
-
-class Encode(SpecModel):
-    """Encoders for some columns, one after the other, fitted on the train split."""
-
-    columns: Columns
-    with_: tuple[EncodeStep, ...] = Field(alias="with")
+Ratio = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Select(SpecModel):
     """Which features are kept, decided on the train split; applied in this order, after encoding."""
 
-    missing: float | None = Field(default=None, description="Drop a feature with a larger share of nulls.")
-    variance: float | None = Field(
+    missing: Ratio | None = Field(default=None, description="Drop a feature with a larger share of nulls.")
+    variance: NotNegative | None = Field(
         default=None, description="Drop a feature whose variance is not above this."
     )
-    correlation: float | None = Field(
+    correlation: Ratio | None = Field(
         default=None, description="Of two features correlated above this (absolutely), drop the later one."
     )
-    mutual_information: float | None = Field(
+    mutual_information: NotNegative | None = Field(
         default=None, description="Drop a feature that says less than this about the label, in nats."
     )
     top_k: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Keep the k features of the largest mutual information with the label."
     )
-
-
-class Shuffle(SpecModel):
-    """A global shuffle, the same for any partitioning."""
-
-    seed: int = 0
-
-
-class Normalize(SpecModel):
-    """Scaling of the shards' features by train statistics."""
-
-    method: Literal["standard", "minmax"] = "standard"
-    apply: Literal["loader", "bake"] = Field(
-        default="loader", description="By whoever loads (raw values stay in the shards), or in the shards."
+    label: ColumnName | None = Field(
+        default=None, description="Which label, where there are several; for the last two."
     )
-    columns: Columns | None = Field(default=None, description="Which features; all floating ones if omitted.")
-
-
-class Export(SpecModel):
-    """Training-ready shards of a dataset."""
-
-    format: ShardFormatName = "arrow"
-    path: Text | None = Field(
-        default=None,
-        description="Folder or URL; shards go to <path>/<dataset>/<version>. The store's exports/ if omitted.",
-    )
-    shard_size: int = Field(
-        default=64_000_000, description="Bytes of a shard before compression, such as 256MB."
-    )
-    rows_per_record: Annotated[int, Field(ge=1, le=65_536)] = 1
-    shuffle: Shuffle | None = Field(
-        default=Shuffle(), description="`{seed: 7}`, or false for the spine's order."
-    )
-    compression: Literal["none", "zstd", "lz4", "gzip"] = "none"
-    layout: Literal["columns", "matrix"] = Field(
-        default="columns",
-        description="matrix: all numeric features in one column `x`, which loads 3 times faster.",
-    )
-    float_: Literal["float32", "float64", "keep"] = Field(default="float32", alias="float")
-    nulls: Literal["error", "nan"] = Field(default="error", description="nan: for floating columns.")
-    fill: dict[ColumnName, Scalar] = Field(default_factory=dict, description="Values instead of nulls.")
-    indicator: Annotated[tuple[ColumnName, ...], AsTuple(single=True)] = Field(
-        default=(), description="Columns that get a second one, <column>_missing."
-    )
-    normalize: Normalize | None = None
-    keys: bool = Field(default=True, description="Whether keys and time are in the shards.")
 
 
 class Dataset(SpecModel):
@@ -201,13 +227,16 @@ class Dataset(SpecModel):
     owner: str | None = None
     tags: Tags = ()
     spine: Spine
-    features: Annotated[tuple[UsedTable, ...], AsTuple(single=True)] = ()
+    features: Annotated[
+        tuple[Annotated[UsedTable, Shorthand(_table, {"type": "string", "minLength": 1})], ...],
+        AsTuple(single=True),
+    ] = Field(default=(), description="Feature tables, by name or with how they are used.")
     lookup: Annotated[tuple[Lookup, ...], AsTuple()] = ()
     derive: dict[ColumnName, Sql] = Field(default_factory=dict, description="New columns, in order.")
     label: Annotated[tuple[Label, ...], AsTuple(single=True)] = ()
     split: Split | None = None
     sample: Sample | None = None
-    encode: Annotated[tuple[Encode, ...], AsTuple()] = ()
+    encode: Annotated[tuple[Encode, ...], AsTuple(single=True)] = ()
     select: Select | None = None
     export: Export | None = None
     checks: Annotated[tuple[CheckEntry, ...], AsTuple()] = ()
@@ -220,8 +249,5 @@ class Dataset(SpecModel):
     @property
     def horizon(self) -> Duration:
         """The longest ``gap + horizon`` of the labels; 0 if none looks forward."""
-        reach = max(
-            (label.gap.microseconds + label.horizon.microseconds for label in self.label if label.horizon),
-            default=0,
-        )
+        reach = max((label.reach_us for label in self.label), default=0)
         return Duration(reach, f"{reach}us")

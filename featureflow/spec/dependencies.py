@@ -1,4 +1,4 @@
-"""Which tables build on which."""
+"""Which feature tables and datasets build on which."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ from featureflow.spec.models import Project
 
 
 def parents(project: Project, name: str) -> tuple[str, ...]:
-    """Feature tables that a feature table reads: its source first, then its look-ups, each once."""
-    feature = project.features[name]
-    found = [feature.source, *(lookup.from_ for lookup in feature.lookup)]
-    return tuple(dict.fromkeys(one for one in found if one in project.features))
+    """Feature tables that a feature table or dataset reads, each once.
+
+    A feature table's source comes first, then its look-ups; a dataset's spine, then features, look-ups, labels.
+    """
+    return tuple(one for one in _reads(project, name) if one in project.features)
 
 
 def sources_of(project: Project, name: str) -> tuple[str, ...]:
-    """Raw sources that a feature table reads itself: its source first, then its look-ups, each once."""
-    feature = project.features[name]
-    found = [feature.source, *(lookup.from_ for lookup in feature.lookup)]
-    return tuple(dict.fromkeys(one for one in found if one in project.sources))
+    """Raw sources that a feature table or dataset reads itself, each once, in the order of `parents`."""
+    return tuple(one for one in _reads(project, name) if one in project.sources)
+
+
+def _reads(project: Project, name: str) -> tuple[str, ...]:
+    feature = project.features.get(name)
+    if feature is not None:
+        found: list[str | None] = [feature.source, *(lookup.from_ for lookup in feature.lookup)]
+    else:
+        dataset = project.datasets[name]
+        found = [dataset.spine.source, *(used.table for used in dataset.features)]
+        found += [*(lookup.from_ for lookup in dataset.lookup), *(label.source for label in dataset.label)]
+    return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
 def dependency_order(project: Project) -> list[str]:
@@ -77,17 +87,22 @@ def find_cycles(project: Project) -> list[list[str]]:
 
 
 def ancestors(project: Project, name: str, steps: int | None = None) -> set[str]:
-    """All tables that a table builds on, at most ``steps`` away."""
-    return _reach({one: parents(project, one) for one in project.features}, name, steps)
+    """All feature tables that a feature table or dataset builds on, at most ``steps`` away."""
+    return _reach({one: parents(project, one) for one in (*project.features, *project.datasets)}, name, steps)
 
 
 def descendants(project: Project, name: str, steps: int | None = None) -> set[str]:
-    """All tables that build on a table, at most ``steps`` away."""
-    children: dict[str, tuple[str, ...]] = dict.fromkeys(project.features, ())
-    for one in project.features:
+    """All feature tables and datasets that build on a table, at most ``steps`` away."""
+    children: dict[str, tuple[str, ...]] = dict.fromkeys((*project.features, *project.datasets), ())
+    for one in (*project.features, *project.datasets):
         for parent in parents(project, one):
             children[parent] = (*children[parent], one)
     return _reach(children, name, steps)
+
+
+def build_order(project: Project) -> list[str]:
+    """Feature tables as in `dependency_order`, then datasets in the order of the spec: nothing builds on those."""
+    return [*dependency_order(project), *project.datasets]
 
 
 def _reach(edges: dict[str, tuple[str, ...]], start: str, steps: int | None) -> set[str]:

@@ -15,6 +15,7 @@ from featureflow.spec.fields import (
     ColumnName,
     Delay,
     GivenScalar,
+    KeyMapping,
     OpField,
     PositiveDuration,
     Reference,
@@ -123,7 +124,7 @@ class Lookup(SpecModel):
     """Columns of the latest row of another source or feature table at or before the row's time."""
 
     from_: Reference = Field(alias="from", description="A source or a feature table.")
-    keys: dict[ColumnName, ColumnName] = Field(
+    keys: KeyMapping = Field(
         default_factory=dict,
         description="This table's column to the other's; a list if they are named alike; "
         "omitted for a feature table: its own keys.",
@@ -140,17 +141,6 @@ class Lookup(SpecModel):
     )
     availability: Availability | None = None
     prefix: str = Field(default="", description="In front of the columns' names.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keys_of_one_name(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            keys = given.get("keys")
-            if isinstance(keys, str):
-                keys = [keys]
-            if isinstance(keys, list) and all(isinstance(key, str) for key in keys):
-                return {**given, "keys": {key: key for key in keys}}
-        return given
 
     def output(self, column: str) -> str:
         """Name that a column of the other table has here."""

@@ -102,6 +102,36 @@ class AsTuple:
         return {"anyOf": [made["items"], made]} if self.single and "items" in made else made
 
 
+class Shorthand:
+    """Marks a value that may also be written in a shorter form, which ``convert`` makes the long one of."""
+
+    def __init__(self, convert: Callable[[Any], Any], schema: dict[str, Any]) -> None:
+        self.convert = convert
+        self.schema = schema
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Convert before pydantic's own check of the long form."""
+        return core_schema.no_info_before_validator_function(self.convert, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Either form."""
+        return {"anyOf": [self.schema, handler(schema)]}
+
+
+class Misplaced(ValueError):
+    """A mistake at a place below the model that finds it."""
+
+    def __init__(self, place: tuple[str | int, ...], message: str, at_key: bool = True) -> None:
+        super().__init__(place, message, at_key)
+        self.place, self.message, self.at_key = place, message, at_key
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return self.message
+
+
 def _article(value: Any) -> str:
     if value is None:
         return "nothing"
@@ -363,6 +393,22 @@ ColumnType = Annotated[
             ]
         }
     ),
+]
+
+
+def _same_names(given: Any) -> Any:
+    """``k`` and ``[k, l]`` stand for ``{k: k, l: l}``."""
+    names = [given] if isinstance(given, str) else given
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return {name: name for name in names}
+    return given
+
+
+_ONE_COLUMN = {"type": "string", "minLength": 1}
+#: this table's column to the other's; also one column or a list, if they are named alike
+KeyMapping = Annotated[
+    dict[ColumnName, ColumnName],
+    Shorthand(_same_names, {"anyOf": [_ONE_COLUMN, {"type": "array", "items": _ONE_COLUMN}]}),
 ]
 _SCALAR_TYPES = ["string", "number", "boolean"]
 #: text, number, boolean or null, as YAML gave it

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from featureflow.spec.datasets import FILE_FIELDS
+from featureflow.spec.encoders import parameter_json_schemas
 from featureflow.spec.fields import NAME_PATTERN
 from featureflow.spec.models import Project
+from featureflow.spec.splits import SPLIT_NAME_PATTERN
 
 #: where a text is wanted a variable may stand, and it is replaced before anything is checked
 _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}
@@ -21,13 +24,7 @@ def json_schema() -> dict[str, Any]:
     schema = Project.model_json_schema(by_alias=True)
     source = schema["$defs"]["Source"]
     source["required"] = [name for name in source["required"] if name != "format"]  # from the suffix
-    lookup_keys = schema["$defs"]["Lookup"]["properties"]["keys"]
-    one = {"type": "string", "minLength": 1}
-    described = {key: lookup_keys.pop(key) for key in ("title", "description") if key in lookup_keys}
-    schema["$defs"]["Lookup"]["properties"]["keys"] = {
-        **described,
-        "anyOf": [dict(lookup_keys), one, {"type": "array", "items": one}],
-    }
+    _show_hidden(schema["$defs"])
     for section in ("sources", "features", "datasets", "targets"):
         schema["properties"][section]["propertyNames"] = {"pattern": NAME_PATTERN}
     made: dict[str, Any] = _with_variables(schema)
@@ -37,6 +34,21 @@ def json_schema() -> dict[str, Any]:
         **made,
         "title": "featureflow spec",
     }
+
+
+def _show_hidden(models: dict[str, Any]) -> None:
+    """What is written beside the fields of a model but kept in a field of its own: files, splits, parameters."""
+    spine, source = models["Spine"]["properties"], models["Source"]["properties"]
+    del spine["<files>"]
+    spine.update({name: source[name] for name in FILE_FIELDS})
+    models["Spine"]["oneOf"] = [{"required": ["source"]}, {"required": ["path"]}]
+    split = models["Split"]
+    parts = split["properties"].pop("<parts>")
+    split["properties"]["group"] = split["properties"]["column"]
+    split["propertyNames"] = {"pattern": SPLIT_NAME_PATTERN}
+    split["additionalProperties"] = {**parts["additionalProperties"], "description": parts["description"]}
+    encode = models["Encode"]["properties"]
+    encode.update({n: made for n, made in parameter_json_schemas().items() if n not in encode})
 
 
 def _with_variables(schema: Any) -> Any:

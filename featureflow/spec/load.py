@@ -14,7 +14,7 @@ from featureflow.spec.merge import merge_files
 from featureflow.spec.messages import Finding
 from featureflow.spec.models import Project
 from featureflow.spec.paths import Path, path_text
-from featureflow.spec.rules.scope import time_of
+from featureflow.spec.resolve import resolved
 from featureflow.spec.validate import validate
 from featureflow.spec.yaml_text import LIMIT_BYTES, TOO_LARGE, Node, Parsed, decode, parse
 
@@ -142,7 +142,7 @@ def _load(
     if problems:
         raise SpecError(list(dict.fromkeys(problems)))
     return LoadedProject(
-        project=_resolved(project),
+        project=resolved(project),
         root=root,
         files=files,
         raw=values.raw,
@@ -191,24 +191,6 @@ def _place(tree: Node, path: Path, *, at_key: bool) -> tuple[str, int, int]:
     if key is not None and (at_key or key.line != node.line):
         return node.file, key.line, key.column
     return node.file, node.line, node.column
-
-
-def _resolved(project: Project) -> Project:
-    """Put in what a valid spec may leave out: keys of look-ups in tables, no partition without time."""
-    features = {}
-    for name, feature in project.features.items():
-        update: dict[str, Any] = {}
-        if any(not lookup.keys for lookup in feature.lookup):
-            update["lookup"] = tuple(
-                lookup
-                if lookup.keys
-                else lookup.model_copy(update={"keys": {k: k for k in project.features[lookup.from_].keys}})
-                for lookup in feature.lookup
-            )
-        if time_of(project, feature.source) is None:
-            update["partition"] = "none"
-        features[name] = feature.model_copy(update=update) if update else feature
-    return project.model_copy(update={"features": features})
 
 
 def _default_place() -> FilePath:

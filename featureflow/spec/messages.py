@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from featureflow.spec.datasets import FILE_FIELDS, Spine
+from featureflow.spec.fields import Misplaced
 from featureflow.spec.models import Project
 from featureflow.spec.paths import Path
 from featureflow.spec.suggest import closest, did_you_mean
@@ -15,6 +17,7 @@ from featureflow.spec.suggest import closest, did_you_mean
 _LATER = {
     "Feature": ("variables", "steps", "chunks"),
     "Source": ("chunks",),
+    "Lookup": ("at", "method"),
 }
 #: what other tools call a field; only for suggestions
 _FIELD_ALIASES = {
@@ -36,6 +39,15 @@ _EXAMPLES = {
     "sources": "a mapping of names to sources",
     "features": "a mapping of names to feature tables",
     "keys": "a mapping such as {this_column: other_column}",
+    "datasets": "a mapping of names to datasets",
+    "spine": "a mapping such as {source: orders, keys: [customer], time: ordered_at}",
+    "split": "a mapping such as {by: keys, train: 0.8, test: rest}",
+    "label": "a mapping such as {column: is_fraud}",
+    "sample": "a mapping such as {column: label, keep: {0: 0.25}}",
+    "keep": "a mapping of values to shares such as {0: 0.25}",
+    "export": "a mapping such as {format: parquet}",
+    "shuffle": "true, false, or a mapping such as {seed: 7}",
+    "select": "a mapping such as {missing: 0.9, correlation: 0.95}",
     "window": "a mapping such as {closed: left, delay: 0s}",
     "availability": "a mapping such as {interval: 1d, delay: 2h}",
     "row_count": "a mapping such as {min: 1, max: 1000}",
@@ -73,6 +85,9 @@ def findings(error: ValidationError) -> Iterator[Finding]:
             yield _missing(path)
         elif kind == "extra_forbidden":
             yield _unknown(path)
+        elif kind == "value_error" and isinstance(context["error"], Misplaced):
+            wrong = context["error"]
+            yield Finding((*path, *wrong.place), wrong.message, wrong.at_key)
         elif kind == "value_error":
             yield Finding(path, str(context["error"]), at_key)
         else:
@@ -106,6 +121,7 @@ def _unknown(path: Path) -> Finding:
         message = f"{name!r} belongs to grids, which are not in this version."
         return Finding(path, message, at_key=True)
     known = [field.alias or key for key, field in model.model_fields.items()]
+    known = [*(n for n in known if not n.startswith("<")), *(FILE_FIELDS if model is Spine else ())]
     return Finding(
         path, f"unknown field {name!r}. {did_you_mean(name, known, aliases=_FIELD_ALIASES)}", at_key=True
     )
@@ -168,9 +184,14 @@ def model_at(root: type[BaseModel], path: Path) -> type[BaseModel] | None:
     for step in path:
         below: list[Any] = []
         for model in _models(types):
-            field = next((f for n, f in model.model_fields.items() if (f.alias or n) == step), None)
-            if field is not None:
-                below.append(field.annotation)
+            fields = {f.alias or n: f for n, f in model.model_fields.items()}
+            if step in fields:
+                below.append(fields[str(step)].annotation)
+            else:  # what is written beside the others, but kept in a field of its own
+                hidden = [f.annotation for name, f in fields.items() if name.startswith("<")]
+                below += [
+                    m.model_fields[str(step)].annotation for m in _models(hidden) if step in m.model_fields
+                ]
         if not below:  # an item of a list or a value of a mapping: the type's last argument
             below = [get_args(t)[1] if _is_dict(t) else get_args(t)[0] for t in _containers(types)]
         types = below

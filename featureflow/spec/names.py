@@ -6,7 +6,8 @@ import re
 from typing import Any, NamedTuple
 
 from featureflow.core.durations import Duration
-from featureflow.spec.models import AggregateEntry, Feature
+from featureflow.spec.datasets import Dataset, UsedTable
+from featureflow.spec.models import AggregateEntry, Feature, Project
 from featureflow.spec.ops import Op
 
 #: what Delta Lake refuses in a column's name
@@ -98,3 +99,59 @@ def table_columns(feature: Feature, time: str | None) -> list[tuple[str, tuple[s
     found += [(column, ("derive", column)) for column in feature.derive]
     found += [(column, ("udf", column)) for column in feature.udf]
     return found
+
+
+def dataset_columns(
+    project: Project, dataset: Dataset, time: str | None
+) -> list[tuple[str, tuple[str | int, ...]]]:
+    """Columns of a dataset that its spec alone knows, in order, with the place that each comes from.
+
+    The order is the spine's, features, look-ups, derived columns, labels, ``split``, ``fold``, sample weights. What
+    a spine of files carries along is known only if it is listed. A name that is there twice is in the list twice.
+    Encoded columns are not in it.
+
+    Parameters
+    ----------
+    time
+        Name of the spine's time column.
+    """
+    spine = dataset.spine
+    found: list[tuple[str, tuple[str | int, ...]]] = []
+    found += [(key, ("spine", "keys", i)) for i, key in enumerate(spine.keys)]
+    found += [(time, ("spine", "time"))] if time and time not in spine.keys else []
+    carried: list[tuple[str, tuple[str | int, ...]]] = []
+    if spine.columns is not None:
+        carried = [(column, ("spine", "columns", i)) for i, column in enumerate(spine.columns)]
+    elif spine.source in project.features:
+        table = project.features[spine.source]
+        carried = [(name, ("spine", "source")) for name, _ in table_columns(table, None)]
+    seen = {name for name, _ in found}
+    for name, place in carried:
+        if name not in seen:
+            found.append((name, place))
+            seen.add(name)
+    for i, used in enumerate(dataset.features):
+        found += [(f"{used.prefix}{name}", ("features", i, *place)) for name, place in _used(project, used)]
+    for i, lookup in enumerate(dataset.lookup):
+        found += [(lookup.output(c), ("lookup", i, "columns", j)) for j, c in enumerate(lookup.columns)]
+    found += [(name, ("derive", name)) for name in dataset.derive]
+    for i, label in enumerate(dataset.label):
+        if label.source is not None or label.name != label.column or label.name not in seen:
+            found.append((label.name, ("label", i, "as")))
+    if dataset.split is not None:
+        found.append(("split", ("split", "by")))
+        found += [("fold", ("split", "folds"))] if dataset.split.folds else []
+    found += [(dataset.sample.weight, ("sample", "weight"))] if dataset.sample is not None else []
+    return found
+
+
+def _used(project: Project, used: UsedTable) -> list[tuple[str, tuple[str | int, ...]]]:
+    """Features that a dataset takes of a table: not its keys, its time, and what it keeps of its own rows."""
+    if used.columns is not None:
+        return [(name, ("columns", j)) for j, name in enumerate(used.columns)]
+    feature = project.features.get(used.table)
+    if feature is None:
+        return []
+    return [
+        (name, ("table",)) for name, place in table_columns(feature, None) if place[0] not in ("keys", "keep")
+    ]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from featureflow.core.errors import PlanError
-from featureflow.spec.dependencies import ancestors, dependency_order, descendants, sources_of
+from featureflow.spec.dependencies import ancestors, build_order, descendants, sources_of
 from featureflow.spec.models import Project
 from featureflow.spec.suggest import did_you_mean
 
@@ -17,19 +17,19 @@ _METHODS = ("source", "tag")
 
 
 def select(project: Project, select: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[str]:
-    """Names of the chosen feature tables, each after all that it builds on.
+    """Names of the chosen feature tables and datasets, each after all that it builds on.
 
     Parameters
     ----------
     project
         A valid project.
     select
-        Selectors; all tables if there are none. Several, or one with spaces, mean *or*; a comma means *and*.
+        Selectors; all if there are none. Several, or one with spaces, mean *or*; a comma means *and*.
         ``name``; ``+name`` with everything that it builds on, ``2+name`` at most two steps away; ``name+`` with
-        everything that builds on it; ``tag:x``; ``source:y`` the tables that read the source themselves, and
-        ``source:y+`` with all that build on those; ``*`` all tables.
+        everything that builds on it; ``tag:x``; ``source:y`` what reads the source itself, and
+        ``source:y+`` with all that builds on that; ``*`` all.
     exclude
-        Selectors of tables to leave out afterwards.
+        Selectors of what to leave out afterwards.
 
     Raises
     ------
@@ -49,9 +49,9 @@ def select(project: Project, select: Sequence[str] = (), exclude: Sequence[str] 
     >>> select(project, ["+b"]), select(project, ["source:s+"], ["tag:x"])
     (['a', 'b'], ['a'])
     """
-    chosen = _union(project, select) if any(text.strip() for text in select) else set(project.features)
+    chosen = _union(project, select) if any(text.strip() for text in select) else _all(project)
     chosen -= _union(project, exclude)
-    return [name for name in dependency_order(project) if name in chosen]
+    return [name for name in build_order(project) if name in chosen]
 
 
 def _union(project: Project, texts: Iterable[str]) -> set[str]:
@@ -83,25 +83,31 @@ def _one(project: Project, text: str, whole: str) -> set[str]:
 def _start(project: Project, method: str | None, name: str, text: str) -> set[str]:
     if method is None:
         if name == "*":
-            return set(project.features)
-        if name in project.features:
+            return _all(project)
+        if name in _all(project):
             return {name}
-        raise PlanError(f"selector {text!r}: unknown feature table {name!r}. {_hint(project, name)}")
+        what = "feature table or dataset" if project.datasets else "feature table"
+        raise PlanError(f"selector {text!r}: unknown {what} {name!r}. {_hint(project, name)}")
     if method == "tag":
-        known = {tag for feature in project.features.values() for tag in feature.tags}
+        tags = {one: table.tags for one, table in project.features.items()}
+        tags |= {one: dataset.tags for one, dataset in project.datasets.items()}
+        known = {tag for found in tags.values() for tag in found}
         if name in known:
-            return {one for one, feature in project.features.items() if name in feature.tags}
-        raise PlanError(
-            f"selector {text!r}: no feature table has the tag {name!r}. {did_you_mean(name, known)}"
-        )
+            return {one for one, found in tags.items() if name in found}
+        what = "feature table or dataset" if project.datasets else "feature table"
+        raise PlanError(f"selector {text!r}: no {what} has the tag {name!r}. {did_you_mean(name, known)}")
     if method == "source":
         if name in project.sources:
-            return {one for one in project.features if name in sources_of(project, one)}
+            return {one for one in _all(project) if name in sources_of(project, one)}
         raise PlanError(f"selector {text!r}: unknown source {name!r}. {did_you_mean(name, project.sources)}")
     raise PlanError(f"selector {text!r}: unknown method {method!r}. {did_you_mean(method, _METHODS)}")
 
 
+def _all(project: Project) -> set[str]:
+    return {*project.features, *project.datasets}
+
+
 def _hint(project: Project, name: str) -> str:
     if name in project.sources:
-        return f"{name!r} is a source; write source:{name} for the tables that read it."
-    return did_you_mean(name, project.features)
+        return f"{name!r} is a source; write source:{name} for what reads it."
+    return did_you_mean(name, _all(project))

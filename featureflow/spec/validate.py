@@ -21,6 +21,11 @@ _STAND_INS = {
     ("features", "", "keys"): "left_out",
     ("features", "lookup", "from"): "left_out",
     ("features", "lookup", "columns"): "left_out",
+    ("datasets", "", "spine"): {"source": "left_out", "keys": "left_out"},
+    ("datasets", "spine", "keys"): "left_out",
+    ("datasets", "features", "table"): "left_out",
+    ("datasets", "lookup", "from"): "left_out",
+    ("datasets", "lookup", "columns"): "left_out",
 }
 
 
@@ -119,7 +124,7 @@ class _Pruned:
         _, _, now = self._find(path)
         if stand_in is None or not isinstance(now, dict) or field in now:
             return False
-        now[field] = stand_in
+        now[field] = copy.deepcopy(stand_in)
         self._filled.add((*path, field))
         return True
 

@@ -66,7 +66,7 @@ def _output_names(scope: Scope, path: Path, feature: Feature) -> Iterator[Findin
             continue  # a placeholder that there is not, which is said elsewhere
         place = (*path, *inner)
         at_key = inner[0] in ("derive", "udf", "aggregate")
-        for message in _bad_name(column):
+        for message in bad_name(column):
             yield Finding(place, message, at_key)
         if column.lower() == feature.partition and inner[0] != "source" and time is not None:
             yield Finding(
@@ -80,7 +80,8 @@ def _output_names(scope: Scope, path: Path, feature: Feature) -> Iterator[Findin
             yield _twice(column, place, other, at_key=at_key)
 
 
-def _bad_name(column: str) -> Iterator[str]:
+def bad_name(column: str) -> Iterator[str]:
+    """What is wrong with the name of a column."""
     bad = sorted(set(column) & set(FORBIDDEN_CHARACTERS))
     if bad:
         shown = " ".join("space" if c == " " else repr(c) for c in bad)

@@ -15,7 +15,7 @@ _WITHOUT_COLUMN = ("row_count", "schema", "expression")
 
 
 def check_rules(scope: Scope) -> Iterator[Finding]:
-    """All rules about the checks of sources and feature tables."""
+    """All rules about the checks of sources, feature tables and datasets."""
     for name, source in scope.project.sources.items():
         for i, entry in enumerate(source.checks):
             yield from _entry(("sources", name, "checks", i), entry, complete=scope.complete("sources", name))
@@ -30,6 +30,13 @@ def check_rules(scope: Scope) -> Iterator[Finding]:
             if known is not None:
                 yield from _freshness(path, entry, scope.time_of(feature.source))
                 yield from _columns(path, entry, known)
+    for name, dataset in scope.project.datasets.items():
+        for i, entry in enumerate(dataset.checks):
+            path = ("datasets", name, "checks", i)
+            yield from _entry(path, entry, complete=scope.complete("datasets", name))
+            if scope.knows_time(dataset.spine):
+                time = scope.time_of_spine(dataset.spine)
+                yield from _freshness(path, entry, time, "spine")
 
 
 def _columns(path: Path, entry: CheckEntry, known: list[str]) -> Iterator[Finding]:
@@ -42,11 +49,10 @@ def _columns(path: Path, entry: CheckEntry, known: list[str]) -> Iterator[Findin
             yield Finding((*path, "schema", column), message, at_key=True)
 
 
-def _freshness(path: Path, entry: CheckEntry, time: str | None) -> Iterator[Finding]:
+def _freshness(path: Path, entry: CheckEntry, time: str | None, what: str = "source") -> Iterator[Finding]:
     if entry.freshness is not None and not entry.column and time is None:
-        yield Finding(
-            (*path, "freshness"), "needs a time, and the source has none. Add column:, or time: there."
-        )
+        message = f"needs a time, and the {what} has none. Add column:, or time: there."
+        yield Finding((*path, "freshness"), message)
 
 
 def _entry(path: Path, entry: CheckEntry, *, complete: bool) -> Iterator[Finding]:

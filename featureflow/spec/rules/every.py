@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from featureflow.spec.messages import Finding
 from featureflow.spec.rules.aggregates import aggregate_rules
 from featureflow.spec.rules.checks import check_rules
+from featureflow.spec.rules.datasets import dataset_rules
+from featureflow.spec.rules.learning import learning_rules
 from featureflow.spec.rules.scope import Scope
 from featureflow.spec.rules.sources import source_rules
 from featureflow.spec.rules.tables import table_rules
@@ -20,4 +22,6 @@ RULES: tuple[Callable[[Scope], Iterator[Finding]], ...] = (
     source_rules,
     aggregate_rules,
     check_rules,
+    dataset_rules,
+    learning_rules,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from featureflow.spec.datasets import Spine
 from featureflow.spec.models import Project
 from featureflow.spec.names import table_columns
 from featureflow.spec.paths import Path
@@ -43,6 +44,20 @@ class Scope:
     def time_of(self, name: str) -> str | None:
         """Name of the time column of a source or feature table; None if it has none, or is unknown."""
         return time_of(self.project, name)
+
+    def knows_time(self, spine: Spine) -> bool:
+        """Whether it is known which time the rows of a spine have, or that they have none."""
+        return spine.time is not None or spine.source is None or self.has_table(spine.source)
+
+    def time_of_spine(self, spine: Spine) -> str | None:
+        """Name of the time column of a spine: its own, otherwise that of its source."""
+        return spine.time or (self.time_of(spine.source) if spine.source is not None else None)
+
+    def columns_of_spine(self, spine: Spine) -> list[str] | None:
+        """All columns that a spine's rows have; None if only its files tell."""
+        if spine.source not in self.project.features or not self.complete("features", spine.source):
+            return None
+        return self.columns_of(spine.source) if self.has_table(spine.source) else None
 
     def placed_columns(self, name: str) -> list[tuple[str, Path]]:
         """Columns of a feature table with their places in it; see :func:`table_columns`."""

@@ -20,7 +20,7 @@ def source_rules(scope: Scope) -> Iterator[Finding]:
     """All rules about sources and Python functions."""
     for name, source in scope.project.sources.items():
         path: Path = ("sources", name)
-        yield from _format(path, source)
+        yield from format_findings(path, source)
         yield from _roles(path, source)
         yield from _clip(path, source)
         for i, column in enumerate(source.deduplicate):
@@ -32,7 +32,8 @@ def source_rules(scope: Scope) -> Iterator[Finding]:
             yield from _python((section, name), table, allowed=scope.project.allow_python)
 
 
-def _format(path: Path, source: Source) -> Iterator[Finding]:
+def format_findings(path: Path, source: Source) -> Iterator[Finding]:
+    """Formats that there are, with the options that they have."""
     if source.format in _GRID_FORMATS:
         place = (*path, "format") if "format" in source.model_fields_set else (*path, "path")
         message = f"format {source.format} is for grids, which are not in this version. Use a tabular format."

@@ -27,18 +27,27 @@ def names_once(scope: Scope) -> Iterator[Finding]:
 
 def references_exist(scope: Scope) -> Iterator[Finding]:
     """``source`` and ``from`` name a source or a feature table."""
-    known = [*scope.declared["sources"], *scope.declared["features"]]
     for name, feature in scope.project.features.items():
         found: list[tuple[Path, str]] = [(("features", name, "source"), feature.source)]
         found += [(("features", name, "lookup", i, "from"), x.from_) for i, x in enumerate(feature.lookup)]
         for path, reference in found:
-            if reference in known:
-                continue
-            if reference in scope.declared["datasets"]:
-                yield Finding(path, f"{reference!r} is a dataset. Name a source or a feature table.")
-            else:
-                message = f"unknown source or feature table {reference!r}. {did_you_mean(reference, known)}"
-                yield Finding(path, message)
+            yield from unknown_reference(scope, path, reference)
+
+
+def unknown_reference(scope: Scope, path: Path, reference: str) -> Iterator[Finding]:
+    """A name that is neither a source's nor a feature table's."""
+    known = [*scope.declared["sources"], *scope.declared["features"]]
+    plain = reference.partition("@")[0]
+    if reference in known:
+        return
+    if reference in scope.declared["datasets"]:
+        yield Finding(path, f"{reference!r} is a dataset. Name a source or a feature table.")
+    elif plain in known:
+        message = f"{reference!r} names a version; a spec is built from the newest data. Write {plain}."
+        yield Finding(path, message)
+    else:
+        message = f"unknown source or feature table {reference!r}. {did_you_mean(reference, known)}"
+        yield Finding(path, message)
 
 
 def no_cycles(scope: Scope) -> Iterator[Finding]:
@@ -72,9 +81,13 @@ def time_where_needed(scope: Scope) -> Iterator[Finding]:
             if "partition" in feature.model_fields_set and feature.partition != "none":
                 yield Finding((*path, "partition"), f"partition: {feature.partition} needs {what}")
         for i, lookup in enumerate(feature.lookup):
-            if scope.has_table(lookup.from_) and scope.time_of(lookup.from_) is None:
-                message = f"look-ups need a time, and {lookup.from_!r} has none. Add time: to the source."
-                yield Finding((*path, "lookup", i, "from"), message)
+            yield from lookup_has_time(scope, (*path, "lookup", i, "from"), lookup.from_)
+
+
+def lookup_has_time(scope: Scope, path: Path, name: str) -> Iterator[Finding]:
+    """What is looked up has a time."""
+    if scope.has_table(name) and scope.time_of(name) is None:
+        yield Finding(path, f"look-ups need a time, and {name!r} has none. Add time: to the source.")
 
 
 def grids_make_sense(scope: Scope) -> Iterator[Finding]:
@@ -105,18 +118,22 @@ def lookups_match(scope: Scope) -> Iterator[Finding]:
     for name, feature in scope.project.features.items():
         for i, lookup in enumerate(feature.lookup):
             path: Path = ("features", name, "lookup", i)
-            right = scope.project.features.get(lookup.from_)
             if not lookup.keys and lookup.from_ in scope.project.sources:
                 message = (
                     f"missing field 'keys'. A source has no keys of its own; write keys: {{column of this table: "
                     f"column of {lookup.from_}}}."
                 )
                 yield Finding(path, message)
-            yield from _availability(path, lookup)
-            if right is not None and scope.complete("features", lookup.from_):
-                yield from _lookup_columns(scope, path, lookup)
-            if lookup.from_ in scope.project.sources:
-                yield from _masked(scope, path, lookup)
+            yield from one_lookup(scope, path, lookup)
+
+
+def one_lookup(scope: Scope, path: Path, lookup: Lookup) -> Iterator[Finding]:
+    """What is right or wrong about a look-up wherever it is: in a feature table or a dataset."""
+    yield from _availability(path, lookup)
+    if lookup.from_ in scope.project.features and scope.complete("features", lookup.from_):
+        yield from _lookup_columns(scope, path, lookup)
+    if lookup.from_ in scope.project.sources:
+        yield from _masked(scope, path, lookup)
 
 
 def _availability(path: Path, lookup: Lookup) -> Iterator[Finding]:
@@ -143,13 +160,14 @@ def _masked(scope: Scope, path: Path, lookup: Lookup) -> Iterator[Finding]:
     dropped = scope.dropped(lookup.from_)
     for j, column in enumerate(lookup.columns):
         if column in dropped:
-            yield Finding((*path, "columns", j), _dropped_message(column, lookup.from_))
+            yield Finding((*path, "columns", j), dropped_message(column, lookup.from_))
     for left, right in lookup.keys.items():
         if right in dropped:
-            yield Finding((*path, "keys", left), _dropped_message(right, lookup.from_))
+            yield Finding((*path, "keys", left), dropped_message(right, lookup.from_))
 
 
-def _dropped_message(column: str, table: str) -> str:
+def dropped_message(column: str, table: str) -> str:
+    """What is wrong with taking a column that its source leaves out."""
     return f"{column!r} is left out of {table!r} (mask: drop). Use sha256, or another column."
 
 
@@ -177,7 +195,7 @@ def inputs_exist(scope: Scope) -> Iterator[Finding]:
         known = scope.columns_of(feature.source) if checked else []
         for path, column in _inputs(feature):
             if column in dropped:
-                yield Finding(("features", name, *path), _dropped_message(column, feature.source))
+                yield Finding(("features", name, *path), dropped_message(column, feature.source))
             elif checked and column not in known:
                 message = f"feature table {feature.source!r} has no column {column!r}. {did_you_mean(column, known)}"
                 yield Finding(("features", name, *path), message)

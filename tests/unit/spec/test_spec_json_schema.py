@@ -51,7 +51,7 @@ VALID: dict[str, Any] = {
         },
         "g": {"source": "clicks", "keys": "k", "at": "events", "keep": "x"},
     },
-    "datasets": {"d": {"anything": [1]}},
+    "datasets": {"d": {"spine": {"source": "clicks", "keys": "k"}}},
     "targets": {"prod": {"workers": 4}},
     "tests": [{"name": "t", "given": {"clicks": [{"k": 1}]}, "expect": {"g": []}}],
 }

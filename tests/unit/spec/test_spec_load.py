@@ -260,10 +260,9 @@ def test_what_could_not_be_read_causes_no_second_mistake() -> None:
     assert "maen" in found[1]
 
 
-def test_datasets_are_kept_as_written() -> None:
-    loaded = load_text(SOURCES + "datasets: {train: {anything: [1, {at: all}]}}\n")
-    assert loaded.project.datasets == {"train": {"anything": [1, {"at": "all"}]}}
+def test_a_dataset_needs_a_name_and_a_spine() -> None:
     assert "can't be a name" in errors(SOURCES + "datasets: {Train: {}}\n")[0]
+    assert "missing field 'spine'" in errors(SOURCES + "datasets: {train: {}}\n")[0]
 
 
 def test_python_needs_leave() -> None:

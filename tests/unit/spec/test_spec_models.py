@@ -34,6 +34,9 @@ sources:
     checks:
       - {column: amount, not_null: true, min: 0, on_fail: error}
   merchants: {path: [m1.csv, m2.csv], time: since}
+  labels: {path: labels.parquet, time: t}
+  customers: {path: customers.csv, time: since}
+  chargebacks: {path: chargebacks.parquet, time: ts}
 features:
   card_spend:
     description: Trailing spend of a card.
@@ -55,9 +58,25 @@ features:
     keep: [txn_id, amount]
     partition: day
     checks: [{column: amount_sum_1d, min: 0}]
+  merchant_stats:
+    source: transactions
+    keys: [merchant]
+    aggregate: [{ops: count, windows: 7d, as: "n_{window}"}]
 datasets:
   fraud_train:
     spine: {source: labels, keys: [card_id], time: t, where: "t >= '2026-02-01'"}
+    features:
+      - card_spend
+      - {table: merchant_stats, keys: {merchant_id: merchant}, columns: [n_7d], prefix: m_}
+    lookup: [{from: customers, columns: [tier], ttl: 365d}]
+    derive: {spent: "amount_sum_1d > 0"}
+    label: {source: chargebacks, keys: [card_id], op: count, horizon: 30d, gap: 0s, as: label, derive: "label > 0"}
+    split: {by: time, train: "< 2026-03-01", valid: "< 2026-03-15", test: rest, embargo: 30d}
+    encode:
+      - {columns: [amount_sum_1d], with: [{impute: median}, standard]}
+      - {columns: [channel], with: onehot, min_count: 10}
+      - {columns: [merchant_id], with: target, folds: time, smoothing: 20}
+    export: {format: webdataset, path: ./shards, shard_size: 256MB, shuffle: {seed: 7}, compression: zstd}
 tests:
   - name: window excludes the event itself
     given: {transactions: [{card_id: 1, ts: 2026-01-01T10:00, amount: 5}]}
@@ -86,7 +105,7 @@ def test_the_contract_reads_as_it_says() -> None:
     assert feature.lookup[0].keys == {"merchant_id": "id"}
     assert feature.lookup[0].ttl == Duration.parse("90d")
     assert project.tests[0].given["transactions"][0]["ts"] == "2026-01-01T10:00"
-    assert project.datasets["fraud_train"]["spine"]["time"] == "t"
+    assert project.datasets["fraud_train"].spine.time == "t"
 
 
 def test_models_survive_a_round_trip_through_their_own_dump() -> None:
