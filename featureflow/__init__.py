@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         TableError,
         Unreachable,
     )
-    from featureflow.tables.store import Store, open  # noqa: A004  (read as ff.open)
+    from featureflow.datasets.dataset import Dataset
+    from featureflow.datasets.store import Store, open  # noqa: A004  (read as ff.open)
     from featureflow.tables.table import Table
 
 __version__ = "0.1.0"
@@ -44,9 +45,10 @@ _ERRORS = (
 #: Where each public name lives: importing the package itself loads none of it.
 _HOMES = {
     "Project": "featureflow.api",
-    "Store": "featureflow.tables.store",
+    "Dataset": "featureflow.datasets.dataset",
+    "Store": "featureflow.datasets.store",
     "Table": "featureflow.tables.table",
-    "open": "featureflow.tables.store",
+    "open": "featureflow.datasets.store",
     **dict.fromkeys(_ERRORS, "featureflow.core.errors"),
 }
 
@@ -55,6 +57,7 @@ __all__ = [  # noqa: RUF022  (what people use first, then what they catch)
     "open",
     "Store",
     "Table",
+    "Dataset",
     "FeatureflowError",
     "SpecError",
     "PlanError",

@@ -17,14 +17,16 @@ from featureflow.spec.models import Target
 from featureflow.spec.selection import select as select_tables
 
 if TYPE_CHECKING:
+    from featureflow.datasets.dataset import Dataset
+    from featureflow.datasets.store import Store
     from featureflow.execute.planner import BuildPlan
     from featureflow.execute.site import Site
     from featureflow.observe.progress import Progress
     from featureflow.observe.report import RunReport
     from featureflow.observe.spec_tests import SpecTestResult
+    from featureflow.plan.dataset_nodes import CompiledDataset
     from featureflow.plan.nodes import CompiledTable, Input
     from featureflow.plan.scan import ScannedSource
-    from featureflow.tables.store import Store
     from featureflow.tables.table import Table
 
 _UNITS = {
@@ -104,13 +106,17 @@ class Project:
     @property
     def store(self) -> Store:
         """The store that this project builds into."""
-        from featureflow.tables.store import open as open_store
+        from featureflow.datasets.store import open as open_store
 
         return open_store(self.store_url)
 
     def table(self, reference: str) -> Table:
         """Open a built table: ``name``, ``name@7``, ``name@tag``."""
         return self.store.table(reference)
+
+    def dataset(self, reference: str) -> Dataset:
+        """Open a built dataset: ``name``, ``name@2``, ``name@tag``."""
+        return self.store.dataset(reference)
 
     def compile(self) -> dict[str, CompiledTable]:
         """Type-check all tables against the sources' schemas; reads footers, no data.
@@ -129,42 +135,68 @@ class Project:
         """
         return self._compile(list(self.loaded.project.features))[0]
 
-    def _compile(self, names: list[str]) -> tuple[dict[str, CompiledTable], dict[str, ScannedSource]]:
+    def compile_datasets(self) -> dict[str, CompiledDataset]:
+        """Type-check all datasets, and the tables and sources that they use.
+
+        Raises
+        ------
+        SpecError, SourceError
+            As `compile`.
+        """
+        return self._compile(list(self.loaded.project.datasets))[1]
+
+    def _compile(
+        self, names: list[str]
+    ) -> tuple[dict[str, CompiledTable], dict[str, CompiledDataset], dict[str, ScannedSource]]:
+        """Compile tables and datasets, with the tables that they build on and the sources that these read."""
+        from featureflow.execute.planner import source_specs
         from featureflow.plan.columns import as_input
         from featureflow.plan.compile import compile_project
+        from featureflow.plan.compile_dataset import compile_datasets, spine_name
         from featureflow.plan.scan import scan_source
         from featureflow.spec.dependencies import ancestors, sources_of
 
         project = self.loaded.project
         wanted = set(names).union(*(ancestors(project, name) for name in names)) if names else set()
         tables = [name for name in project.features if name in wanted]
-        sources = {source for name in tables for source in sources_of(project, name)}
+        datasets = [name for name in project.datasets if name in wanted]
+        sources = {source for name in (*tables, *datasets) for source in sources_of(project, name)}
+        sources.update(spine_name(name) for name in datasets if project.datasets[name].spine.files)
         root = str(self.loaded.root)
-        self._refuse_missing_functions(tables, sources)
+        self._refuse_missing_functions(tables, sources & set(project.sources))
         scanned = {
-            name: scan_source(name, project.sources[name], root, self.scratch)
-            for name in project.sources
+            name: scan_source(name, source, root, self.scratch)
+            for name, source in source_specs(project).items()
             if name in sources
         }
         problems = [
-            self.loaded.problem(("sources", name, *place), message)
+            self.loaded.problem((*_section_of(name), *place), message)
             for name, found in scanned.items()
             for place, message in ((tuple(p.split(".")), m) for p, m in found.reader.problems)
         ]
         problems += self._wrong_checks(
-            {name: ("sources", found.input, None) for name, found in scanned.items()}
+            {
+                name: ("sources", found.input, None)
+                for name, found in scanned.items()
+                if name in project.sources
+            }
         )
+        inputs = {name: found.input for name, found in scanned.items()}
+        compiled, made = {}, {}
         try:
-            inputs = {name: found.input for name, found in scanned.items()}
             compiled = compile_project(self.loaded, inputs, tables)
+            made = compile_datasets(self.loaded, inputs, compiled, datasets)
         except SpecError as error:
             raise SpecError([*problems, *error.problems]) from None
         problems += self._wrong_checks(
             {name: ("features", as_input(table), table.keys) for name, table in compiled.items()}
         )
+        problems += self._wrong_checks(
+            {name: ("datasets", dataset.as_input, dataset.keys) for name, dataset in made.items()}
+        )
         if problems:
             raise SpecError(problems)
-        return compiled, scanned
+        return compiled, made, scanned
 
     def _refuse_missing_functions(self, tables: Iterable[str], sources: Iterable[str]) -> None:
         from featureflow.plan.functions import function_problems
@@ -217,13 +249,19 @@ class Project:
     def _plan(
         self, site: Site, select: Sequence[str], exclude: Sequence[str], start: Any, end: Any, full: bool
     ) -> BuildPlan:
+        from featureflow.datasets.build import prepare
+        from featureflow.datasets.planning import tables_read
         from featureflow.execute.planner import Planner
 
         names = select_tables(self.loaded.project, list(select), list(exclude))
-        compiled, scanned = self._compile(names)
-        return Planner(self.loaded, compiled, scanned, site).plan(
-            names, full=full, only=_time_range(start, end)
+        tables = [name for name in names if name in self.loaded.project.features]
+        compiled, datasets, scanned = self._compile(names)
+        read = {name for dataset in datasets.values() for name in tables_read(dataset)}
+        plan = Planner(self.loaded, compiled, scanned, site).plan(
+            tables, full=full, only=_time_range(start, end), read=read
         )
+        plan.datasets = [prepare(dataset, plan, full=full) for dataset in datasets.values()]
+        return plan
 
     def build(
         self,
@@ -309,6 +347,13 @@ class Project:
         from featureflow.observe.html import project_html
 
         return project_html(self.loaded, self.store_url)
+
+
+def _section_of(name: str) -> tuple[str, ...]:
+    """Place in the spec of the source behind an input."""
+    return (
+        ("datasets", name.removesuffix(".spine"), "spine") if name.endswith(".spine") else ("sources", name)
+    )
 
 
 def _load(path: str | Path | LoadedProject | None) -> LoadedProject:

@@ -42,8 +42,9 @@ def judge_table(
     new: list[tuple[Slice, StagedFile]],
     checks: tuple[BoundCheck, ...],
     now_us: int,
+    root: str | None = None,
 ) -> tuple[list[CheckResult], Partials]:
-    """Judge a table's checks over all slices of the new version.
+    """Judge a table's checks over all slices of the new version; ``root`` is where it is, if not among the tables.
 
     Returns
     -------
@@ -52,6 +53,7 @@ def judge_table(
     """
     if not checks:
         return [], {}
+    root = root or site.table_url(plan.table.name)
     by_row = [check for check in checks if not check.whole]
     partials = _noted(notes_folder(site.scratch, checks), plan, by_row)
     before = (state.record.get("check_partials") or {}) if state else {}
@@ -61,8 +63,7 @@ def judge_table(
         missing = [check for check in by_row if check.id not in known]
         partials[label] = {check.id: known[check.id] for check in by_row if check.id in known}
         if missing:
-            partials[label].update(_from_files(site, plan, files.get(label, []), missing))
-    root = site.table_url(plan.table.name)
+            partials[label].update(_from_files(site, plan, files.get(label, []), missing, root))
     urls = [join(root, staged.path) for kept in files.values() for staged in kept]
     urls += [join(root, staged.path) for _, staged in new]
     results = []
@@ -122,10 +123,9 @@ def _kept_files(plan: TablePlan, state: TableState | None) -> dict[str, list[Sta
 
 
 def _from_files(
-    site: Site, plan: TablePlan, files: list[StagedFile], checks: list[BoundCheck]
+    site: Site, plan: TablePlan, files: list[StagedFile], checks: list[BoundCheck], root: str
 ) -> dict[str, Any]:
     """Evaluate checks that are new on files that are not; what is found is kept on scratch."""
-    root = site.table_url(plan.table.name)
     schema, time = plan.table.schema, plan.table.time
     # a check looks at no map, and Polars has none
     plain = [field.name for field in schema if not pa.types.is_map(field.type)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from functools import lru_cache
+from typing import Any
 
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import write_atomic
@@ -41,3 +42,19 @@ def touching(path: str, first_us: int | None, last_us: int, *, with_null: bool =
         )
         or (with_null and null)
     )
+
+
+def write_list(folder: str, rows: list[list[Any]]) -> str:
+    """Write down rows of plain values for all tasks of a stage; returns the path, a name of the content."""
+    content = json.dumps(rows)
+    path = os.path.join(folder, "manifests", f"{fingerprint(content)}.json")
+    if not os.path.exists(path):
+        write_atomic(path, content.encode(), durable=False)
+    return path
+
+
+@lru_cache(maxsize=64)
+def read_list(path: str) -> tuple[tuple[Any, ...], ...]:
+    """Read what `write_list` wrote; the same list is read once by each process."""
+    with open(path, encoding="utf-8") as file:
+        return tuple(tuple(row) for row in json.load(file))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featureflow.core.errors import PlanError
 from featureflow.execute.checking import BoundCheck, bind
 from featureflow.execute.inputs import Readable, readable_source, readable_table
 from featureflow.execute.publish import slice_label
-from featureflow.execute.required import columns_needed
 from featureflow.execute.resume import with_states
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
@@ -25,11 +25,17 @@ from featureflow.execute.table_build import is_bucketed
 from featureflow.execute.uniqueness import drop_duplicates, put_aside_repeated
 from featureflow.observe.plans import describe_build, plan_html
 from featureflow.plan.columns import as_input
+from featureflow.plan.compile_dataset import spine_name
 from featureflow.plan.nodes import CompiledTable
+from featureflow.plan.required import columns_needed
 from featureflow.plan.scan import ScannedSource
 from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.spec.load import LoadedProject
+from featureflow.spec.models import Project, Source
 from featureflow.tables.state import TableState, current_state
+
+if TYPE_CHECKING:
+    from featureflow.execute.session import DatasetStage
 
 
 @dataclass(slots=True)
@@ -45,6 +51,17 @@ class BuildPlan:
     source_checks: dict[str, tuple[BoundCheck, ...]]
     table_checks: dict[str, tuple[BoundCheck, ...]]
     warnings: list[str] = field(default_factory=list)
+    pieces: dict[str, list[Piece]] = field(default_factory=dict)
+    datasets: list[DatasetStage] = field(default_factory=list)
+
+    def buckets(self) -> dict[str, int]:
+        """Buckets of every table that is built or has a version of this definition."""
+        found = {plan.table.name: plan.n_buckets for plan in self.tables}
+        for name, table in self.compiled.items():
+            state = self.states.get(name)
+            if name not in found and state is not None and state.definition_hash == table.definition_hash:
+                found[name] = int(state.record["buckets"])
+        return found
 
     def summary(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -77,8 +94,9 @@ class Planner:
         site: Site,
     ) -> None:
         self._project, self._compiled, self._site = loaded.project, compiled, site
+        self._specs = source_specs(loaded.project)
         self._source_checks = {
-            name: bind(self._project.sources[name].each_check, f"sources.{name}") for name in scanned
+            name: bind(self._specs[name].each_check, f"sources.{name}") for name in scanned
         }
         self._table_checks = {
             name: bind(table.checks, f"features.{name}") for name, table in compiled.items()
@@ -89,7 +107,7 @@ class Planner:
 
     def _readable(self, name: str, found: ScannedSource) -> Readable:
         readable = readable_source(found, self._source_checks[name])
-        unique = self._project.sources[name].deduplicate
+        unique = self._specs[name].deduplicate
         site = self._site
         if unique:
             readable = drop_duplicates(site.executor, readable, unique, site.scratch, site.progress)
@@ -98,8 +116,17 @@ class Planner:
                 readable = put_aside_repeated(site.executor, readable, check, site.scratch, site.progress)
         return readable
 
-    def plan(self, names: list[str], *, full: bool, only: tuple[int, int] | None) -> BuildPlan:
+    def plan(
+        self,
+        names: list[str],
+        *,
+        full: bool,
+        only: tuple[int, int] | None,
+        read: Collection[str] = (),
+    ) -> BuildPlan:
         """Plan the named tables; tables that they build on but that are not named are taken as published.
+
+        So are those in ``read``, whose rows something else of the build reads.
 
         Raises
         ------
@@ -112,7 +139,7 @@ class Planner:
                 plan = self._plan_table(table, full=full, only=only)
                 plans.append(plan)
                 self._pieces[name] = plan.pieces()
-            elif any(name in _upstream(self._compiled[other]) for other in names):
+            elif name in read or any(name in _upstream(self._compiled[other]) for other in names):
                 self._pieces[name] = self._published_pieces(table)
         return BuildPlan(
             self._project.project,
@@ -124,6 +151,7 @@ class Planner:
             self._source_checks,
             self._table_checks,
             self._warnings(),
+            self._pieces,
         )
 
     def _warnings(self) -> list[str]:
@@ -142,7 +170,7 @@ class Planner:
             if naive:
                 found.append(
                     f"sources.{name}: times of {naive[0]!r} have no zone and are taken as "
-                    f"{self._project.sources[name].timezone}."
+                    f"{self._specs[name].timezone}."
                 )
         return found
 
@@ -224,6 +252,16 @@ class Planner:
             "output_row_bytes": foot.per_row // 2,
             "state_bytes": 0 if plan.base is None else plan.base.bytes,
         }
+
+
+def source_specs(project: Project) -> dict[str, Source]:
+    """Every source of a project, and the spines that are files, by the name of the input behind them."""
+    spines = {
+        spine_name(name): dataset.spine.files
+        for name, dataset in project.datasets.items()
+        if dataset.spine.files is not None
+    }
+    return {**project.sources, **spines}
 
 
 def is_naive(kind: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import featureflow
 from featureflow.contracts.check import CheckResult
@@ -32,6 +33,36 @@ from featureflow.plan.slices import Slice
 from featureflow.spec.load import LoadedProject
 from featureflow.tables.commit import Published
 from featureflow.tables.parquet_files import StagedFile
+from featureflow.tables.state import current_state
+
+
+class DatasetStage(Protocol):
+    """A dataset of a build. It is made after the tables that it reads, and published with them or not at all."""
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+
+    @property
+    def lineage(self) -> dict[str, tuple[str, ...]]:
+        """Input columns of each column."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its author should know, once it is computed."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the sources and tables that it reads."""
+
+    def describe(self) -> dict[str, Any]:
+        """What would happen, as the plan of a table."""
+
+    def compute(self, source: Callable[[str], Readable], now_us: int) -> list[CheckResult]:
+        """Compute the rows and judge the checks; nothing becomes visible."""
+
+    def publish(self, remembered: dict[str, Any]) -> TableOutcome:
+        """Make the new version visible, if there is one."""
 
 
 @dataclass(slots=True)
@@ -66,8 +97,13 @@ class Session:
             self._refuse_unknown_references()
             sources = self._check_sources()
             built = [self._build(plan) for plan in self._plan.tables]
-            self._refuse_failed([*sources, *(result for table in built for result in table.checks)])
+            results = [*sources, *(result for table in built for result in table.checks)]
+            for dataset in self._plan.datasets:
+                results += dataset.compute(self._input, self._now_us)
+                self._warnings += dataset.warnings
+            self._refuse_failed(results)
             outcomes = [self._publish(table) for table in built]
+            outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
         except BaseException as error:
             self._write(self._report([], "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"))
             raise
@@ -161,10 +197,8 @@ class Session:
             ],
         )
 
-    def _remembered(self, built: _Built) -> dict[str, Any]:
-        plan, project = built.plan, self._loaded.project
-        table = plan.table
-        names = [table.source.name, *(lookup.right.name for lookup in table.lookups)]
+    def _inputs(self, names: Iterable[str]) -> dict[str, Any]:
+        """Exactly what was read: files of sources, definitions (and versions, if published) of tables."""
         inputs: dict[str, Any] = {}
         for name in dict.fromkeys(names):
             if name in self._plan.sources:
@@ -172,6 +206,32 @@ class Session:
                 inputs[name] = {"files": readable.files, "delta_version": readable.delta_version}
             else:
                 inputs[name] = {"table": name, "definition_hash": self._plan.compiled[name].definition_hash}
+        return inputs
+
+    def _remembered_of(self, dataset: DatasetStage) -> dict[str, Any]:
+        project = self._loaded.project
+        inputs = self._inputs(dataset.inputs)
+        for name, found in inputs.items():
+            if "table" in found and (state := current_state(self._site.table_url(name))) is not None:
+                found["version"] = state.version
+        return {
+            "build": self.build_id,
+            "project": project.project,
+            "definition": {
+                "dataset": self._loaded.raw_of(("datasets", dataset.name)),
+                "features": {
+                    n: self._loaded.raw_of(("features", n)) for n in inputs if n in project.features
+                },
+                "sources": {n: self._loaded.raw_of(("sources", n)) for n in inputs if n in project.sources},
+            },
+            "inputs": inputs,
+            "author": {"user": self._author.user, "commit": self._author.commit},
+        }
+
+    def _remembered(self, built: _Built) -> dict[str, Any]:
+        plan, project = built.plan, self._loaded.project
+        table = plan.table
+        inputs = self._inputs([table.source.name, *(lookup.right.name for lookup in table.lookups)])
         spec = project.features[table.name]
         return {
             "build": self.build_id,
@@ -215,6 +275,9 @@ class Session:
         return {
             plan.table.name: {column: list(origins) for column, origins in plan.table.lineage.items()}
             for plan in self._plan.tables
+        } | {
+            dataset.name: {column: list(origins) for column, origins in dataset.lineage.items()}
+            for dataset in self._plan.datasets
         }
 
 

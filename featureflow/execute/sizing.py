@@ -30,7 +30,7 @@ MAX_BUCKETS = 4096
 #: Below this a second task costs more than it wins.
 WORTH_SPLITTING_ROWS = 100_000
 _BIN_BYTES = 16  # one (lo, hi) pair
-_SCRATCH_BYTES = 112  # per event and numeric column: values, validity and exact prefix sums
+SCRATCH_BYTES = 112  # per event and numeric column: values, validity and exact prefix sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Footprint:
 def footprint(table: CompiledTable, columns: tuple[str, ...], rights_bytes: int) -> Footprint:
     """Estimate a task's memory; ``rights_bytes`` is the decoded size of the look-ups' right sides in one task."""
     numeric = {feature.series for feature in table.features if feature.series.column is not None}
-    events = 3 * frame_row_bytes(table.source.columns, columns) + 40 + _SCRATCH_BYTES * len(numeric)
+    events = 3 * frame_row_bytes(table.source.columns, columns) + 40 + SCRATCH_BYTES * len(numeric)
     output = sum(row_bytes(field.type) for field in table.schema)
     rows = _BIN_BYTES * (len(table.windows) + 1) + 2 * output
     return Footprint(events, rows, 3 * rights_bytes)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 from featureflow.core.errors import CorruptionError, TableError
 from featureflow.execute.checking import BoundCheck, notes_folder
 from featureflow.execute.driver import Task, run_tasks
-from featureflow.execute.exchange import Rekey, bucket_rows, rekey
 from featureflow.execute.inputs import Readable, readable_table
-from featureflow.execute.manifest import write_manifest
 from featureflow.execute.publish import slice_label
-from featureflow.execute.required import columns_needed
+from featureflow.execute.rekeying import rekey_chunks
 from featureflow.execute.resume import drop_old_states
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
@@ -25,6 +22,7 @@ from featureflow.execute.sizing import (
 from featureflow.execute.stages import Base, TablePlan, needed_pieces
 from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
+from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import Slice
 from featureflow.tables.parquet_files import StagedFile, find_staged
 from featureflow.tables.state import TableState
@@ -121,34 +119,9 @@ class TableBuild:
         base: Base | None = None,
     ) -> tuple[str, list[int]]:
         """Make sure that the exchange files of what is needed are there; returns their manifest and rows by bucket."""
-        job = Rekey(
-            readable.reader, columns, keys, n_buckets, os.path.join(self.site.scratch, "exchange"), found.time
-        )
         needed = {piece.id for piece in needed_pieces(self.plan, readable.pieces(), reach, base)}
         chunks = [chunk for chunk in readable.chunks if readable.drop_name(chunk) in needed]
-        paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
-        stage = f"{self.table.name}: re-key {found.name}"
-        self.site.progress.stage(stage, len(chunks))
-        tasks = [
-            Task(
-                os.path.basename(paths[chunk.id]),
-                rekey,
-                (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
-                f"{stage}, {_file_of(chunk)}",
-            )
-            for chunk in chunks
-        ]
-        counts = [0] * n_buckets
-        run_tasks(
-            self.site.executor,
-            tasks,
-            lambda _, handle: self.site.progress.advance(stage, rows=handle.rows, bytes=handle.size),
-        )
-        for chunk in chunks:
-            for bucket, rows in enumerate(bucket_rows(paths[chunk.id]).tolist()):
-                counts[bucket] += rows
-        entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
-        return write_manifest(self.site.scratch, [(e[0], e[1], e[2], e[3]) for e in entries]), counts
+        return rekey_chunks(self.site, self.table.name, readable, found, columns, keys, n_buckets, chunks)
 
     def _run_tasks(
         self, todo: dict[int, tuple[Slice, ...]], events: str, sides: tuple[Side, ...], counts: list[int]
@@ -204,10 +177,6 @@ class TableBuild:
                 "Do all workers and this process see the same store? A path must be a disk that they share."
             )
         return found
-
-
-def _file_of(chunk: Any) -> str:
-    return str(getattr(chunk.file, "path", chunk.file))
 
 
 def table_output(

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.arrays import booleans, integers
+from featureflow.execute.bucket import load_bucket
 from featureflow.execute.checking import BoundCheck, failing_rows, findings
 from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import plain_arrow, read_bucket
 from featureflow.execute.grid import ticks_between
 from featureflow.execute.lifetime import (
     History,
@@ -35,12 +34,11 @@ from featureflow.execute.lifetime import (
     write_state,
 )
 from featureflow.execute.lookups import look_up
-from featureflow.execute.manifest import touching
-from featureflow.execute.required import columns_needed
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
 from featureflow.execute.stages import Base
 from featureflow.kernels.gather import split_rows, take_rows
-from featureflow.plan.nodes import CompiledTable, Input, Lookup
+from featureflow.plan.nodes import CompiledTable, Lookup
+from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.tables.layout import file_path, partition_column
 from featureflow.tables.parquet_files import write_file
@@ -128,30 +126,11 @@ def _load_events(run: Run) -> tuple[SortedRows, History | None]:
         base = None
     elif base is not None:
         first = base.before_us
-    rows = _load(run.events, run.bucket, table.source, columns_needed(table), first, last, with_null)
+    rows = load_bucket(run.events, run.bucket, table.source, columns_needed(table), first, last, with_null)
     if base is None:
         return sort_rows(rows, table.keys, table.source.time, table.source.order), None
     state = read_state(state_url(run.table_url, base.mark, run.bucket))
     return sort_with_history(table, rows, state, base.before_us)
-
-
-def _load(
-    manifest: str,
-    bucket: int,
-    source: Input,
-    columns: tuple[str, ...],
-    first: int | None,
-    last: int,
-    with_null: bool,
-) -> pa.Table:
-    """Rows of a bucket in the closed range of times, of all exchange files that can have some."""
-    batches = read_bucket(touching(manifest, first, last, with_null=with_null), bucket)
-    if not batches:
-        return plain_arrow(pl.DataFrame(schema={name: source.columns[name] for name in columns}))
-    tables = [pa.Table.from_batches([batch.replace_schema_metadata(None)]) for batch in batches]
-    return pa.concat_tables(
-        [_in_range(table, source.time, first, last, with_null) for table in tables]
-    ).combine_chunks()
 
 
 def _time_range(run: Run, reach: int | None) -> tuple[int | None, int, bool]:
@@ -161,18 +140,6 @@ def _time_range(run: Run, reach: int | None) -> tuple[int | None, int, bool]:
     if not timed:
         return 0, -1, with_null
     return None if reach is None else timed[0].start_us - reach, timed[-1].end_us - 1, with_null
-
-
-def _in_range(table: pa.Table, time: str | None, first: int | None, last: int, with_null: bool) -> pa.Table:
-    """Keep rows in the closed range of times; rows without a time only when they are asked for."""
-    if time is None or table.num_rows == 0:
-        return table
-    stamps = column(table, time).cast(pa.int64())
-    mask = pc.less_equal(stamps, pa.scalar(last, pa.int64()))
-    if first is not None:
-        mask = pc.and_(mask, pc.greater_equal(stamps, pa.scalar(first, pa.int64())))
-    mask = mask.fill_null(with_null)
-    return table if pc.all(mask).as_py() else table.filter(mask)
 
 
 def _event_rows(run: Run, rows: SortedRows, history: History | None) -> pa.Table:
@@ -274,7 +241,7 @@ def _write_states(run: Run, rows: SortedRows, evaluator: Evaluator) -> None:
 
 def _load_right(run: Run, lookup: Lookup, side: Side) -> pa.Table:
     first, last, _ = _time_range(run, lookup.reach_us)
-    return _load(
+    return load_bucket(
         side.manifest, run.bucket if side.bucketed else 0, lookup.right, lookup.needed, first, last, False
     )
 

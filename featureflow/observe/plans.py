@@ -53,6 +53,10 @@ def describe_build(plan: BuildPlan) -> dict[str, Any]:
         kept = set(entry["reuse"])
         files = [] if state is None else [_label(label, entry["partition"]) for label, _ in state.units]
         entry["estimate"]["files_reused"] = sum(label in kept for label in files)
+    for dataset in plan.datasets:
+        entry = dataset.describe()
+        described["tables"].append(entry)
+        described["notes"] = list(dict.fromkeys([*described["notes"], *entry["notes"]]))
     return described
 
 
@@ -91,6 +95,7 @@ def describe_table(plan: TablePlan) -> dict[str, Any]:
     table = plan.table
     missing = [part.label for part in plan.missing]
     return {
+        "kind": "table",
         "name": table.name,
         "change": plan.change,
         "reason": plan.reason,

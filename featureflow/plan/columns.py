@@ -12,6 +12,7 @@ import pyarrow as pa
 from featureflow.core.errors import Problem
 from featureflow.core.expressions import compile_expression
 from featureflow.core.types import storage_type, to_arrow, to_polars
+from featureflow.library.aggregations import make
 from featureflow.plan.nodes import CompiledTable, Derived, Input, Lookup
 from featureflow.spec.load import LoadedProject
 from featureflow.spec.models import Lookup as LookupSpec
@@ -59,6 +60,17 @@ class ColumnBuilder:
         if name in self.sources:
             return self.sources[name]
         return as_input(self.tables[name]) if name in self.tables else None
+
+    def output_type(
+        self, source: Input, name: str | None, op: str, params: dict[str, Any], path: Path
+    ) -> pa.DataType | None:
+        """Type of an aggregation's result; None if it does not take such a column."""
+        column = None if name is None else to_arrow(source.columns[name])
+        try:
+            return make({op: params} if params else op).output_type(column)
+        except (TypeError, ValueError) as error:
+            self.tell(path, f"{op} of {name or 'rows'}: {error}")
+            return None
 
     def derive(self, expressions: dict[str, str]) -> list[Derived]:
         """Compile derived columns; each may use those before it."""

@@ -11,8 +11,7 @@ import pyarrow as pa
 from featureflow.core.errors import Problem, SpecError
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
-from featureflow.core.types import parse_type, to_arrow, to_polars
-from featureflow.library.aggregations import make
+from featureflow.core.types import parse_type, to_polars
 from featureflow.plan.columns import ColumnBuilder, Path, no_column
 from featureflow.plan.definition import table_definition
 from featureflow.plan.nodes import CompiledTable, Derived, Feature, Grid, Input, Lookup, Series, Window
@@ -155,7 +154,7 @@ class _TableCompiler(ColumnBuilder):
             if other is not None and other not in source.columns:
                 self.tell(op_path, no_column(other, source))
                 continue
-            kind = self._output_type(source, entry.column, output.op.name, params, op_path)
+            kind = self.output_type(source, entry.column, output.op.name, params, op_path)
             if kind is None:
                 continue
             series = Series(entry.column, entry.where, entry.by, values.get(output.value))
@@ -186,16 +185,6 @@ class _TableCompiler(ColumnBuilder):
                     (*path, "values", i), f"{value!r} is not a value of {entry.by!r}, which is {dtype}."
                 )
         return found
-
-    def _output_type(
-        self, source: Input, name: str | None, op: str, params: dict[str, Any], path: Path
-    ) -> pa.DataType | None:
-        column = None if name is None else to_arrow(source.columns[name])
-        try:
-            return make({op: params} if params else op).output_type(column)
-        except (TypeError, ValueError) as error:
-            self.tell(path, f"{op} of {name or 'rows'}: {error}")
-            return None
 
     def _fill(self, entry: AggregateEntry, kind: pa.DataType, path: Path) -> tuple[bool, Any]:
         """Whether empty windows are filled, and with what, as a value of the result's type."""

@@ -43,6 +43,24 @@ def table_definition(
     }
 
 
+def dataset_definition(
+    project: Project, name: str, used: tuple[str, ...], upstream: dict[str, str], folder: str = ""
+) -> dict[str, Any]:
+    """Write a dataset's definition; how it is exported is no part of it."""
+    spec = project.datasets[name]
+    found: dict[str, Any] = {
+        "dataset": _without(spec, _METADATA | {"export"}),
+        "sources": {
+            one: source_definition(project.sources[one], folder) for one in used if one in project.sources
+        },
+        "tables": {one: upstream[one] for one in used if one in upstream},
+    }
+    if spec.spine.files is not None:  # where its files are is not what they mean
+        found["dataset"]["spine"] = _without(spec.spine, {"files"})
+        found["sources"]["spine"] = source_definition(spec.spine.files, folder)
+    return found
+
+
 def source_definition(source: Source, folder: str = "") -> dict[str, Any]:
     """Write a source's definition: its row steps, not where its files are."""
     definition = {

@@ -1,0 +1,298 @@
+"""Build a dataset: read the spine, join, put the pieces together, split, encode, check, publish."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from featureflow.contracts.check import CheckResult
+from featureflow.core.errors import TableError
+from featureflow.datasets.assembly import Assembly
+from featureflow.datasets.dataset import dataset_url
+from featureflow.datasets.finishing import Finished, Finishing, finish_pieces
+from featureflow.datasets.joins import JoinTask, run_join
+from featureflow.datasets.planning import ALL, DatasetPlan, JoinPlan, plan_dataset
+from featureflow.datasets.spine import Routing, SpineFile, SpineReader, read_spine, route_spine
+from featureflow.execute.checking import BoundCheck, bind, notes_folder
+from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.inputs import Readable
+from featureflow.execute.judgement import judge_table
+from featureflow.execute.manifest import write_list
+from featureflow.execute.planner import BuildPlan
+from featureflow.execute.publish import publish_table
+from featureflow.execute.rekeying import file_of, rekey_chunks
+from featureflow.execute.site import Site
+from featureflow.execute.sizing import TASK_BYTES, RowEstimate
+from featureflow.observe.plans import describe_table
+from featureflow.observe.report import TableOutcome
+from featureflow.plan.dataset_nodes import CompiledDataset
+from featureflow.plan.nodes import Lookup
+from featureflow.tables.state import current_state
+
+
+class DatasetBuild:
+    """One dataset of a build: computes it, and publishes it when everything of the build has been checked."""
+
+    def __init__(self, plan: DatasetPlan, site: Site, checks: tuple[BoundCheck, ...]) -> None:
+        self.plan, self.dataset, self.site, self.checks = plan, plan.dataset, site, checks
+        self.url = dataset_url(site.store_url, plan.dataset.name)
+        self.folder = os.path.join(site.scratch, "exchange")
+        self.results: list[CheckResult] = []
+        self._partials: dict[str, Any] = {}
+        self.finished: Finished | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+        return self.dataset.name
+
+    @property
+    def lineage(self) -> dict[str, tuple[str, ...]]:
+        """Input columns of each column."""
+        return self.dataset.lineage
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its author should know: columns left out, and what the split was found to leak."""
+        return [*self.dataset.notices, *(self.finished.warnings if self.finished else ())]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Sources and tables that its rows come from."""
+        names = [self.dataset.spine.name]
+        for use in self.dataset.uses:
+            names += [use.table]
+        names += [join.right.name for join in self.dataset.joins]
+        return tuple(dict.fromkeys(names))
+
+    def describe(self) -> dict[str, Any]:
+        """What would happen, in the form of a table's plan."""
+        n_pieces = max(1, -(-self.plan.estimate["rows"] // self.plan.piece_rows))
+        described = describe_table(self.plan.as_table(n_pieces=n_pieces))
+        reads = [{"kind": self.dataset.spine.kind, "name": self.dataset.spine.name, "use": "rows"}]
+        for join in self.dataset.joins:
+            use = "look-up" if isinstance(join, Lookup) else "windows"
+            reads.append({"kind": join.right.kind, "name": join.right.name, "use": use})
+        unique = [one for i, one in enumerate(reads) if one not in reads[:i]]
+        return {**described, "kind": "dataset", "reads": unique, "notes": list(self.dataset.notices)}
+
+    def compute(self, source: Callable[[str], Readable], now_us: int) -> list[CheckResult]:
+        """Compute the rows and judge the checks; nothing becomes visible."""
+        plan, state = self.plan, self.plan.state
+        if plan.does_something:
+            assembly = self.assemble(source)
+            finishing = Finishing(assembly, self.url, plan.mark, self.checks, self._notes(), self.folder)
+            self.finished = finish_pieces(finishing, self.site)
+            table, new = plan.as_table(self.finished.schema, assembly.n_pieces), self.finished.files
+        elif state is not None:
+            table, new = plan.as_table(state.schema, int(state.record["buckets"])), []
+        self.results, self._partials = judge_table(
+            self.site, table, state, [(ALL, staged) for staged in new], self.checks, now_us, root=self.url
+        )
+        return self.results
+
+    def _notes(self) -> str:
+        return notes_folder(self.site.scratch, self.checks)
+
+    def assemble(self, source: Callable[[str], Readable]) -> Assembly:
+        """Read the spine and answer every join; what the pieces are put together from."""
+        dataset, plan = self.dataset, self.plan
+        files, times = self._read_spine(source(dataset.spine.name))
+        rows = sum(file.rows for file in files)
+        spine = write_list(self.site.scratch, [[file.path, file.first, file.rows] for file in files])
+        n_pieces = max(1, -(-rows // plan.piece_rows))
+        answers = tuple(
+            self._join(one, source(one.join.right.name), files, times, rows, n_pieces) for one in plan.joins
+        )
+        return Assembly(dataset, spine, answers, plan.piece_rows, rows)
+
+    def _read_spine(self, readable: Readable) -> tuple[list[SpineFile], tuple[int, int] | None]:
+        """Write the spine's rows to scratch, chunk by chunk, and number them; also the range of their times."""
+        dataset = self.dataset
+        job = SpineReader(
+            readable.reader,
+            dataset.spine_columns,
+            dict(dataset.spine.columns),
+            dataset.where,
+            dataset.time,
+            self.folder,
+        )
+        stage = f"{dataset.name}: spine"
+        self.site.progress.stage(stage, len(readable.chunks))
+        paths = {chunk.id: job.path(readable.drop_name(chunk)) for chunk in readable.chunks}
+        found: dict[str, tuple[int, int | None, int | None]] = {}
+        tasks = [
+            Task(
+                chunk.id,
+                read_spine,
+                (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
+                f"{stage}, {file_of(chunk)}",
+            )
+            for chunk in readable.chunks
+        ]
+
+        def done(task: Task, result: tuple[int, int | None, int | None]) -> None:
+            found[task.key] = result
+            self.site.progress.advance(stage, rows=result[0])
+
+        run_tasks(self.site.executor, tasks, done)
+        files, first = [], 0
+        for chunk in readable.chunks:
+            rows = found[chunk.id][0]
+            files.append(SpineFile(paths[chunk.id], first, rows))
+            first += rows
+        if not files:
+            files.append(SpineFile(job.write_empty(), 0, 0))
+        low = [result[1] for result in found.values() if result[1] is not None]
+        high = [result[2] for result in found.values() if result[2] is not None]
+        return files, (min(low), max(high)) if low and high else None
+
+    def _join(
+        self,
+        one: JoinPlan,
+        right: Readable,
+        files: list[SpineFile],
+        times: tuple[int, int] | None,
+        rows: int,
+        n_pieces: int,
+    ) -> str:
+        """Answer one join for all rows; returns the list of the answers' files."""
+        join, name = one.join, self.dataset.name
+        routed = self._route(one, files)
+        shift = 0 if isinstance(join, Lookup) else join.shift_us
+        columns = join.needed if isinstance(join, Lookup) else join.carried or join.needed
+        chunks = []
+        if times is not None:
+            first = None if join.reach_us is None else times[0] + shift - join.reach_us
+            last = times[1] + shift
+            chunks = [chunk for chunk in right.chunks if _touches(chunk, first, last)]
+        events, counts = rekey_chunks(
+            self.site, name, right, join.right, columns, join.right_keys, one.n_buckets, chunks
+        )
+        latest = max((c.max_us for c in right.chunks if c.max_us is not None), default=None)
+        share = -(-rows // one.n_buckets)
+        estimate = RowEstimate([piece for piece in right.pieces() if piece.has_times])
+        tasks = []
+        for bucket in range(one.n_buckets):
+            for start, end in _ranges(one, counts[bucket], share, times, estimate):
+                job = JoinTask(
+                    join,
+                    bucket,
+                    start,
+                    end,
+                    routed,
+                    events,
+                    latest,
+                    self.plan.piece_rows,
+                    n_pieces,
+                    self.folder,
+                )
+                path = job.path
+                label = f"{name}: join {join.right.name}, bucket {bucket}"
+                tasks.append(Task(path, run_join, (job, path), label))
+        stage = f"{name}: join {join.right.name}"
+        self.site.progress.stage(stage, len(tasks))
+        run_tasks(self.site.executor, tasks, lambda _, n: self.site.progress.advance(stage, rows=n))
+        return write_list(self.site.scratch, [[task.key] for task in tasks])
+
+    def _route(self, one: JoinPlan, files: list[SpineFile]) -> str:
+        """Send the spine's rows to the buckets of a join; joins by the same columns share the files."""
+        job = Routing(one.join.left_keys, self.dataset.time, one.n_buckets, self.folder)
+        paths = [job.path(file) for file in files]
+        todo = [
+            Task(path, route_spine, (job, file, path), f"{self.dataset.name}: route {file.path}")
+            for path, file in zip(paths, files, strict=True)
+        ]
+        run_tasks(self.site.executor, todo, lambda *_: None)
+        return write_list(self.site.scratch, [[path] for path in paths])
+
+    def publish(self, remembered: dict[str, Any]) -> TableOutcome:
+        """Make the new version visible, if there is one."""
+        plan, state, finished = self.plan, self.plan.state, self.finished
+        published = None
+        files = [] if finished is None else finished.files
+        if finished is not None:
+            n_pieces = finished.assembly.n_pieces
+            table = plan.as_table(finished.schema, n_pieces)
+            wanted = finished.assembly.rows
+            found = sum(staged.rows for staged in files)
+            if found != wanted:
+                raise TableError(
+                    f"{self.url}: the spine has {wanted} rows, but {found} were written. Nothing was published."
+                )
+            record = {
+                **remembered,
+                "description": self.dataset.spec.description,
+                "owner": self.dataset.spec.owner,
+                "tags": list(self.dataset.spec.tags),
+                "dataset": finished.to_json(),
+                "notices": list(self.dataset.notices),
+                "check_partials": self._partials,
+                "checks": [
+                    {"label": r.label, "passed": r.passed, "message": r.message} for r in self.results
+                ],
+            }
+            published = publish_table(table, self.url, state, [(ALL, staged) for staged in files], record)
+        rows = published.rows if published else (state.info.rows if state else 0)
+        return TableOutcome(
+            name=self.name,
+            change=plan.change,
+            reason=plan.reason,
+            version=published.version if published else None,
+            previous_version=state.version if state else None,
+            rows=rows,
+            rows_written=sum(staged.rows for staged in files),
+            files_written=len(files),
+            files_reused=0 if published else (state.info.files if state else 0),
+            slices_computed=int(plan.does_something),
+            checks=[
+                {
+                    "name": r.label,
+                    "passed": r.passed,
+                    "on_fail": r.on_fail,
+                    "message": r.message,
+                    "rows": r.bad,
+                }
+                for r in self.results
+            ],
+        )
+
+
+def prepare(dataset: CompiledDataset, plan: BuildPlan, *, full: bool) -> DatasetBuild:
+    """Plan a dataset within a build that makes, or takes as published, the tables that it reads."""
+    site = plan.site
+    state = current_state(dataset_url(site.store_url, dataset.name))
+    planned = plan_dataset(dataset, plan.pieces, plan.buckets(), state, site, full=full)
+    return DatasetBuild(planned, site, bind(dataset.spec.each_check, f"datasets.{dataset.name}"))
+
+
+def _touches(chunk: Any, first: int | None, last: int) -> bool:
+    return chunk.min_us is not None and chunk.min_us <= last and (first is None or chunk.max_us >= first)
+
+
+def _ranges(
+    one: JoinPlan, events: int, rows: int, times: tuple[int, int] | None, estimate: RowEstimate
+) -> list[tuple[int | None, int | None]]:
+    """Cut a bucket that is larger than a task by time: a hot key does not fit anything else.
+
+    Cutting ends where the look-back alone fills a task, or where there is none (``lifetime``, no ttl).
+    """
+    reach = one.join.reach_us
+    whole = one.task_bytes(events, rows)
+    if whole <= TASK_BYTES or reach is None or times is None or times[1] <= times[0]:
+        return [(None, None)]
+    n_cuts = min(64, -(-whole // TASK_BYTES))
+    low, high = times
+    total = max(1, estimate.between(low, high + 1))
+    edges, at = [], low
+    for k in range(1, n_cuts):  # equal shares of the events' rows, by bisection
+        a, b, wanted = at, high, total * k // n_cuts
+        while b - a > 1:
+            middle = (a + b) // 2
+            a, b = (middle, b) if estimate.between(low, middle) < wanted else (a, middle)
+        at = b
+        edges.append(at)
+    bounds: list[int | None] = [None, *dict.fromkeys(edges), None]
+    return list(pairwise(bounds))

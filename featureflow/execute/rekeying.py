@@ -1,0 +1,61 @@
+"""The stage that re-keys an input: one exchange file for each chunk that is needed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.exchange import Chunk, Rekey, bucket_rows, rekey
+from featureflow.execute.inputs import Readable
+from featureflow.execute.manifest import write_manifest
+from featureflow.execute.site import Site
+from featureflow.plan.nodes import Input
+
+
+def rekey_chunks(
+    site: Site,
+    owner: str,
+    readable: Readable,
+    found: Input,
+    columns: tuple[str, ...],
+    keys: tuple[str, ...],
+    n_buckets: int,
+    chunks: list[Chunk],
+) -> tuple[str, list[int]]:
+    """Make sure that the exchange files of some chunks are there, for the table or dataset ``owner``.
+
+    Returns
+    -------
+    tuple
+        Their manifest, and the rows of each bucket.
+    """
+    job = Rekey(readable.reader, columns, keys, n_buckets, os.path.join(site.scratch, "exchange"), found.time)
+    paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
+    stage = f"{owner}: re-key {found.name}"
+    site.progress.stage(stage, len(chunks))
+    tasks = [
+        Task(
+            os.path.basename(paths[chunk.id]),
+            rekey,
+            (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
+            f"{stage}, {file_of(chunk)}",
+        )
+        for chunk in chunks
+    ]
+    run_tasks(
+        site.executor,
+        tasks,
+        lambda _, handle: site.progress.advance(stage, rows=handle.rows, bytes=handle.size),
+    )
+    counts = [0] * n_buckets
+    for chunk in chunks:
+        for bucket, rows in enumerate(bucket_rows(paths[chunk.id]).tolist()):
+            counts[bucket] += rows
+    entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
+    return write_manifest(site.scratch, [(e[0], e[1], e[2], e[3]) for e in entries]), counts
+
+
+def file_of(chunk: Chunk) -> Any:
+    """Path of a chunk's file, for people."""
+    return getattr(chunk.file, "path", chunk.file)

@@ -1,0 +1,408 @@
+"""Spec of datasets and input schemas → typed datasets. Every mistake is found before data is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from featureflow.core.errors import Problem, SpecError
+from featureflow.core.expressions import compile_condition, compile_expression
+from featureflow.core.fingerprints import fingerprint
+from featureflow.core.types import to_polars
+from featureflow.plan.columns import ColumnBuilder, Path, no_column
+from featureflow.plan.dataset_nodes import CompiledDataset, LabelNode, Use, WindowJoin
+from featureflow.plan.definition import dataset_definition
+from featureflow.plan.nodes import CompiledTable, Derived, Feature, Input, Lookup, Series, Window
+from featureflow.plan.required import columns_needed
+from featureflow.spec.datasets import Label, UsedTable
+from featureflow.spec.load import LoadedProject
+
+
+def spine_name(dataset: str) -> str:
+    """Name of the input behind a spine that names its own files; no source can have it."""
+    return f"{dataset}.spine"
+
+
+def compile_datasets(
+    loaded: LoadedProject, sources: dict[str, Input], tables: dict[str, CompiledTable], names: Sequence[str]
+) -> dict[str, CompiledDataset]:
+    """Compile datasets.
+
+    Parameters
+    ----------
+    sources
+        Every raw source that they use, and the spines that are files under `spine_name`.
+    tables
+        Every feature table that they use.
+
+    Raises
+    ------
+    SpecError
+        With every problem of every dataset.
+    """
+    problems: list[Problem] = []
+    compiled = {}
+    for name in names:
+        found = _DatasetCompiler(loaded, name, sources, tables, problems).compile()
+        if found is not None:
+            compiled[name] = found
+    if problems:
+        raise SpecError(problems)
+    return compiled
+
+
+class _DatasetCompiler(ColumnBuilder):
+    """Compiles one dataset; mistakes go to ``problems`` and the rest is still looked at."""
+
+    def __init__(
+        self,
+        loaded: LoadedProject,
+        name: str,
+        sources: dict[str, Input],
+        tables: dict[str, CompiledTable],
+        problems: list[Problem],
+    ) -> None:
+        super().__init__(loaded, ("datasets", name), sources, tables, problems)
+        self.name, self.spec = name, loaded.project.datasets[name]
+        self.notices: list[str] = []
+        self.features: list[str] = []
+
+    def compile(self) -> CompiledDataset | None:
+        before = len(self.problems)
+        spec = self.spec.spine
+        spine = self.input(spec.source or spine_name(self.name))
+        if spine is None:
+            return None
+        time = spec.time or spine.time
+        carried = self._spine(spine, time)
+        if len(self.problems) > before:
+            return None
+        uses = [self._use(spine, time, used, i) for i, used in enumerate(self.spec.features)]
+        lookups = self._lookups(spine, time)
+        features = list(self.stored)[len(carried) :]
+        derived = self.derive(self.spec.derive)
+        features += [item.name for item in derived]
+        labels = [self._label(spine, time, label, i) for i, label in enumerate(self.spec.label)]
+        schema = None if len(self.problems) > before else self.arrow_schema()
+        if schema is None:
+            return None
+        names = [node.name for node in labels if node]
+        if spec.columns is not None:  # named on purpose: they are for the model
+            features = [c for c in spec.columns if c not in (*spec.keys, time)] + features
+        joined = tuple(lookup for lookup in lookups if lookup)
+        definition = self._definition(spine, tuple(use for use in uses if use), joined)
+        return CompiledDataset(
+            name=self.name,
+            spine=spine,
+            where=spec.where,
+            keys=spec.keys,
+            time=time,
+            carried=carried,
+            uses=tuple(use for use in uses if use),
+            lookups=joined,
+            derived=tuple(derived),
+            labels=tuple(node for node in labels if node),
+            features=tuple(name for name in features if name not in names),
+            schema=schema,
+            lineage=self.lineage,
+            notices=tuple(self.notices),
+            spec=self.spec,
+            definition=definition,
+            definition_hash=fingerprint(definition),
+        )
+
+    def _spine(self, spine: Input, time: str | None) -> tuple[str, ...]:
+        """Take the spine's own columns over."""
+        spec = self.spec.spine
+        for i, key in enumerate(spec.keys):
+            if key in spine.columns and spine.columns[key].is_nested():
+                self.tell(("spine", "keys", i), f"{key!r} is {spine.columns[key]}; a key is a single value.")
+        if time is not None and time in spine.columns and not isinstance(spine.columns[time], pl.Datetime):
+            self.tell(
+                ("spine", "time"),
+                f"{time!r} is {spine.columns[time]}; a time is needed. Declare it as `time:` of the source.",
+            )
+        if spec.where is not None:
+            self.check_sql(compile_condition, spec.where, spine.columns, ("spine", "where"))
+        others = spine.columns if spec.columns is None else spec.columns
+        labels = [label.column for label in self.spec.label if label.source is None and label.column]
+        names = dict.fromkeys([*spec.keys, *([time] if time else []), *others, *labels])
+        for name in names:
+            place = (
+                ("spine", "time") if name == time else ("spine", "keys" if name in spec.keys else "columns")
+            )
+            self.take(spine, name, place)
+        return tuple(self.stored)
+
+    def _use(self, spine: Input, time: str | None, used: UsedTable, index: int) -> Use | None:
+        path: Path = ("features", index)
+        table = self.tables.get(used.table)
+        if table is None:
+            return None
+        before = len(self.problems)
+        for left, right in used.keys.items():
+            self.check_pair(spine, self._keys_of(table), left, right, path)
+        if time is None:
+            self.tell(
+                ("spine",), f"features of {used.table!r} are evaluated at a time; give the spine a `time:`."
+            )
+        if len(self.problems) > before:
+            return None
+        found = (
+            self._from_grid(table, used, path)
+            if table.grid is not None
+            else self._from_events(spine, time or "", table, used, path)
+        )
+        for local, final in found.outputs:
+            self.add(final, table.schema.field(local).type, table.lineage[local], path)
+        return found
+
+    def _keys_of(self, table: CompiledTable) -> Input:
+        columns = {key: to_polars(table.schema.field(key).type) for key in table.keys}
+        return Input("table", table.name, columns, table.time)
+
+    def _from_grid(self, table: CompiledTable, used: UsedTable, path: Path) -> Use:
+        """The latest tick at or before the row's time."""
+        right = self.input(table.name)
+        own = (*table.keys, table.time)
+        names = used.columns or tuple(name for name in table.schema.names if name not in own)
+        self._check_columns(table, names, path)
+        outputs = tuple((name, f"{used.prefix}{name}") for name in names if name in table.schema.names)
+        if right is None or any(name not in right.columns for name, _ in outputs):
+            self.tell((*path, "columns"), "a histogram of a grid table can't be looked up; leave it out.")
+            return Use(table.name, None, (), (), (), ())
+        lookup = Lookup(
+            right=right,
+            left_keys=tuple(used.keys),
+            right_keys=tuple(used.keys.values()),
+            columns=tuple((name, name) for name, _ in outputs),
+            ttl_us=used.ttl.microseconds if used.ttl else None,
+            allow_exact=True,
+            on_tie="latest",
+            knowledge="event_time",
+            skip_nulls=False,
+            interval_us=None,
+            availability_delay_us=0,
+            place=f"datasets.{self.name}.features[{path[1]}]",
+        )
+        return Use(table.name, None, (lookup,), (), (), outputs)
+
+    def _from_events(self, spine: Input, time: str, table: CompiledTable, used: UsedTable, path: Path) -> Use:
+        """Windows, look-ups and derived columns of a table at the spine's own times."""
+        if used.ttl is not None:
+            self.tell(
+                (*path, "ttl"),
+                f"{table.name!r} is evaluated at the row's own time: there is nothing to be old.",
+            )
+        spine_of = {right: left for left, right in used.keys.items()}
+        if table.time:
+            spine_of.setdefault(table.time, time)
+        local = {name: name for name in spine_of}
+        own = {feature.name for feature in table.features}
+        reachable = {name: spine_of[name] for name in spine_of} | {
+            name: name
+            for name in table.source.columns
+            if name not in spine_of
+            and name in spine.columns
+            and spine.columns[name] == table.source.columns[name]
+        }
+        lookups = {
+            name: lookup
+            for lookup in table.lookups
+            if all(key in reachable for key in lookup.left_keys)
+            for _, name in lookup.columns
+        }
+        known = {*local, *own, *lookups, *(name for name in table.keep if name in reachable)}
+        for item in table.derived:
+            if all(name in known for name in _inputs(item, table)):
+                known.add(item.name)
+        wanted = self._wanted(table, used, known, path)
+        needed = _closure(wanted, table)
+        windows = WindowJoin(
+            right=table.source,
+            left_keys=tuple(used.keys),
+            right_keys=tuple(used.keys.values()),
+            features=tuple(feature for feature in table.features if feature.name in needed),
+            carried=columns_needed(table),
+        )
+        nodes = [lookup for lookup in table.lookups if any(name in needed for _, name in lookup.columns)]
+        return Use(
+            table=table.name,
+            windows=windows if windows.features else None,
+            lookups=tuple(_moved(lookup, reachable) for lookup in nodes),
+            derived=tuple(item for item in table.derived if item.name in needed),
+            carried=tuple(
+                (name, reachable[name]) for name in sorted(needed) if name in reachable and name not in own
+            ),
+            outputs=tuple((name, f"{used.prefix}{name}") for name in wanted),
+        )
+
+    def _wanted(self, table: CompiledTable, used: UsedTable, known: set[str], path: Path) -> tuple[str, ...]:
+        """Columns of the table that the dataset gets; those that belong to the table's own rows can't be had."""
+        own = {*table.keys, *table.keep, *([table.time] if table.time else [])}
+        if used.columns is not None:
+            self._check_columns(table, used.columns, path)
+            for j, name in enumerate(used.columns):
+                if name in own:
+                    self.tell(
+                        (*path, "columns", j),
+                        f"{name!r} is carried along in rows of {table.name!r} and is no feature. For its latest value "
+                        f"use `lookup: [{{from: {table.source.name}, columns: [{name}]}}]`.",
+                    )
+                elif name in table.schema.names and name not in known:
+                    self.tell((*path, "columns", j), _unreachable(name, table))
+            return tuple(name for name in used.columns if name in known and name not in own)
+        features = [name for name in table.schema.names if name not in own]
+        missing = [name for name in features if name not in known]
+        if missing:
+            self.notices.append(f"datasets.{self.name}: left out: {_unreachable(', '.join(missing), table)}")
+        return tuple(name for name in features if name in known)
+
+    def _check_columns(self, table: CompiledTable, names: Sequence[str], path: Path) -> None:
+        rows = Input("table", table.name, dict.fromkeys(table.schema.names, pl.Null()), None)
+        for j, name in enumerate(names):
+            if name not in table.schema.names:
+                self.tell((*path, "columns", j), no_column(name, rows))
+
+    def _lookups(self, spine: Input, time: str | None) -> list[Lookup | None]:
+        found = []
+        for i, spec in enumerate(self.spec.lookup):
+            right = self.input(spec.from_)
+            if right is None:
+                continue
+            if time is None:
+                self.tell(("lookup", i), "a look-up needs a time; give the spine a `time:`.")
+            found.append(self.lookup(spine, spec, right, ("lookup", i)))
+        return found
+
+    def _label(self, spine: Input, time: str | None, label: Label, index: int) -> LabelNode | None:
+        path: Path = ("label", index) if len(self.spec.label) > 1 else ("label",)
+        before = len(self.problems)
+        windows, kind = None, None
+        inputs: tuple[str, ...] = (f"{spine.name}.{label.column}",)
+        if label.source is None:
+            if label.column not in self.stored:
+                self.tell((*path, "column"), no_column(label.column or "", spine))
+                return None
+            kind = self.stored[label.column or ""]
+        else:
+            right = self.input(label.source)
+            if right is None:
+                return None
+            windows, inputs = self._later_events(spine, time, label, right, path)
+            kind = windows.features[0].type if windows else None
+        if kind is None or len(self.problems) > before:
+            return None
+        derived = None
+        if label.derive is not None:
+            seen = {**self.schema, label.name: to_polars(kind)}
+            expression = self.check_sql(compile_expression, label.derive, seen, (*path, "derive"))
+            if expression is None:
+                return None
+            kind, derived = expression.dtype, Derived(label.name, label.derive)
+        if label.source is None and label.name == label.column:
+            if derived is not None:
+                self.tell(
+                    (*path, "derive"),
+                    f"{label.name!r} is the spine's; give the label its own name with `as:`.",
+                )
+        else:
+            self.add(label.name, kind, inputs, path)
+        reach = (
+            0 if label.horizon is None else (label.gap.microseconds or 0) + (label.horizon.microseconds or 0)
+        )
+        return LabelNode(label.name, windows, label.column if label.source is None else None, derived, reach)
+
+    def _later_events(
+        self, spine: Input, time: str | None, label: Label, right: Input, path: Path
+    ) -> tuple[WindowJoin | None, tuple[str, ...]]:
+        """Read a forward window as the trailing window of the time at which it ends."""
+        before = len(self.problems)
+        if right.time is None or time is None:
+            self.tell(
+                (*path, "source"), "a label over a horizon needs a `time:` of its source and of the spine."
+            )
+        if label.column is not None and label.column not in right.columns:
+            self.tell((*path, "column"), no_column(label.column, right))
+        for left, other in label.keys.items():
+            self.check_pair(spine, right, left, other, path)
+        if label.where is not None:
+            self.check_sql(compile_condition, label.where, right.columns, (*path, "where"))
+        if len(self.problems) > before or label.op is None or label.horizon is None:
+            return None, ()
+        params = dict(label.op.params)
+        kind = self.output_type(right, label.column, label.op.name, params, (*path, "op"))
+        if kind is None:
+            return None, ()
+        fills, fill = "fill_empty" in label.model_fields_set, label.fill_empty
+        if fill is not None:
+            try:
+                fill = pa.scalar(fill).cast(kind).as_py()
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                self.tell((*path, "fill_empty"), f"{fill!r} does not fit the result, which is {kind}.")
+        horizon, gap = label.horizon.microseconds or 0, label.gap.microseconds or 0
+        feature = Feature(
+            name=label.name,
+            series=Series(label.column, label.where),
+            op=label.op.name,
+            params=label.op.params,
+            window=Window(horizon, "left", 0, None, str(label.horizon)),
+            type=kind,
+            other=label.op.other,
+            fills_empty=fills,
+            fill_empty=fill,
+        )
+        join = WindowJoin(
+            right=right,
+            left_keys=tuple(label.keys),
+            right_keys=tuple(label.keys.values()),
+            features=(feature,),
+            carried=(),
+            shift_us=gap + horizon,
+            finished_only=True,
+        )
+        read = [name for name in (label.column, label.op.other) if name] or [right.time or ""]
+        return join, tuple(f"{right.name}.{name}" for name in read)
+
+    def _definition(self, spine: Input, uses: tuple[Use, ...], lookups: tuple[Lookup, ...]) -> dict[str, Any]:
+        used = [spine.name, *(use.table for use in uses), *(lookup.right.name for lookup in lookups)]
+        used += [label.source for label in self.spec.label if label.source]
+        upstream = {name: table.definition_hash for name, table in self.tables.items()}
+        folder = os.path.abspath(self.loaded.root)
+        return dataset_definition(
+            self.loaded.project, self.name, tuple(dict.fromkeys(used)), upstream, folder
+        )
+
+
+def _inputs(item: Derived, table: CompiledTable) -> Sequence[str]:
+    """Columns of its table that a derived column reads."""
+    if item.sql is None:
+        return item.inputs
+    schema = {field.name: to_polars(field.type) for field in table.schema if not pa.types.is_map(field.type)}
+    return list(compile_expression(item.sql, schema).columns)
+
+
+def _closure(wanted: Sequence[str], table: CompiledTable) -> set[str]:
+    """Everything in the table's namespace that some columns come from, themselves included."""
+    needed = set(wanted)
+    for item in reversed(table.derived):
+        if item.name in needed:
+            needed.update(_inputs(item, table))
+    return needed
+
+
+def _moved(lookup: Lookup, reachable: dict[str, str]) -> Lookup:
+    """A table's look-up, from the spine's columns."""
+    return replace(lookup, left_keys=tuple(reachable[key] for key in lookup.left_keys))
+
+
+def _unreachable(names: str, table: CompiledTable) -> str:
+    return (
+        f"{names} of {table.name!r}: made from columns of the table's own rows that the spine does not have. "
+        "Give the spine columns of those names, or leave them out with `columns:`."
+    )
