@@ -32,28 +32,29 @@ def _crc32c(
 ) -> None:
     for i in range(starts.size):
         crc = np.uint32(0xFFFFFFFF)
-        at, stop = starts[i], starts[i] + lengths[i]
-        while at + 8 <= stop:
+        # unsigned indices: Numba tests signed ones for being negative
+        at, stop = np.uint64(starts[i]), np.uint64(starts[i] + lengths[i])
+        while at + np.uint64(8) <= stop:
             low = (
                 np.uint32(data[at])
-                | np.uint32(data[at + 1]) << np.uint32(8)
-                | np.uint32(data[at + 2]) << np.uint32(16)
-                | np.uint32(data[at + 3]) << np.uint32(24)
+                | np.uint32(data[at + np.uint64(1)]) << np.uint32(8)
+                | np.uint32(data[at + np.uint64(2)]) << np.uint32(16)
+                | np.uint32(data[at + np.uint64(3)]) << np.uint32(24)
             ) ^ crc
             crc = np.uint32(
                 tables[7, low & np.uint32(255)]
                 ^ tables[6, (low >> np.uint32(8)) & np.uint32(255)]
                 ^ tables[5, (low >> np.uint32(16)) & np.uint32(255)]
                 ^ tables[4, low >> np.uint32(24)]
-                ^ tables[3, data[at + 4]]
-                ^ tables[2, data[at + 5]]
-                ^ tables[1, data[at + 6]]
-                ^ tables[0, data[at + 7]]
+                ^ tables[3, data[at + np.uint64(4)]]
+                ^ tables[2, data[at + np.uint64(5)]]
+                ^ tables[1, data[at + np.uint64(6)]]
+                ^ tables[0, data[at + np.uint64(7)]]
             )
-            at += 8
+            at += np.uint64(8)
         while at < stop:
             crc = np.uint32(tables[0, (crc ^ np.uint32(data[at])) & np.uint32(255)] ^ (crc >> np.uint32(8)))
-            at += 1
+            at += np.uint64(1)
         out[i] = ~crc
 
 

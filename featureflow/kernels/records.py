@@ -54,17 +54,18 @@ Part = bytes | Bytes | Ragged
 
 @kernel
 def _scatter(out: Bytes, starts: Longs, data: Bytes, at: Longs, lengths: Longs) -> None:
+    # unsigned, because Numba tests a signed index for being negative, which keeps the loop scalar: 8 times slower
     for i in range(starts.size):
-        a, b = starts[i], at[i]
-        for j in range(lengths[i]):
+        a, b = np.uint64(starts[i]), np.uint64(at[i])
+        for j in range(np.uint64(lengths[i])):
             out[a + j] = data[b + j]
 
 
 @kernel
 def _gather(data: Bytes, starts: Longs, offsets: Longs, out: Bytes) -> None:
     for i in range(starts.size):
-        a, b = starts[i], offsets[i]
-        for j in range(offsets[i + 1] - b):
+        a, b = np.uint64(starts[i]), np.uint64(offsets[i])
+        for j in range(np.uint64(offsets[i + 1] - offsets[i])):
             out[b + j] = data[a + j]
 
 

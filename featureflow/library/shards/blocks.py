@@ -16,7 +16,7 @@ from featureflow.contracts.shard_format import Buffer, ShardOptions, ShardPlace
 from featureflow.core.errors import ComputeError, CorruptionError
 from featureflow.kernels.records import Bytes, Longs, Ragged
 from featureflow.library.shards.checks import check_columns, check_compression
-from featureflow.library.shards.columns import is_text, string_column
+from featureflow.library.shards.columns import is_text, string_buffers, string_column
 
 _GZIP = 31  # zlib's window bits for a gzip file; it writes no time and no name, so the same bytes every time
 _LEVELS = {"zstd": 3, "gzip": 6}
@@ -90,6 +90,12 @@ def ragged(parts: list[bytes]) -> Ragged:
     offsets = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
     return Ragged(np.frombuffer(b"".join(parts), np.uint8), offsets)
+
+
+def decimals(values: NDArray[Any]) -> Ragged:
+    """Whole numbers as text."""
+    offsets, data = string_buffers(pa.array(values).cast(pa.large_string()))
+    return Ragged(data, offsets)
 
 
 def json_lists(offsets: Longs, data: Bytes, bounds: Longs, *, ascii_only: bool = True) -> Ragged:

@@ -32,6 +32,7 @@ from featureflow.kernels.records import Bytes, Longs, Part, Ragged, gather_bytes
 from featureflow.library.shards.blocks import (
     check_records,
     compress,
+    decimals,
     decompress,
     main_file,
     record_bounds,
@@ -156,6 +157,11 @@ def _put(out: Bytes, starts: Longs, values: Bytes) -> None:
     out[starts[:, None] + np.arange(values.shape[1])] = values
 
 
+def _idx(offsets: Longs) -> Bytes:
+    """Where each record starts and its bytes, in decimal digits: a line each."""
+    return interleave([decimals(offsets[:-1]), b" ", decimals(np.diff(offsets)), b"\n"], offsets.size - 1)[0]
+
+
 class TfRecord:
     """TFRecord files of tf.train.Example, with ``.idx`` files ("offset size" a line) beside them.
 
@@ -194,10 +200,7 @@ class TfRecord:
         path = place.stem + self.suffix + _SUFFIXES[options.compression]
         if options.compression != "none":
             return Encoded({path: [compress(data, options.compression)]}, entry)
-        lines = "".join(
-            f"{a} {size}\n" for a, size in zip(starts.tolist(), np.diff(offsets).tolist(), strict=True)
-        )
-        return Encoded({path: [data], place.stem + ".idx": [lines.encode()]}, entry)
+        return Encoded({path: [data], place.stem + ".idx": [_idx(offsets)]}, entry)
 
     def index(
         self,

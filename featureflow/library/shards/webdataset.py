@@ -48,6 +48,7 @@ from featureflow.library.shards.blocks import (
     check_no_blocked_bytes,
     check_records,
     compress,
+    decimals,
     decompress,
     is_bytes,
     json_lists,
@@ -129,11 +130,10 @@ def _ragged_body(content: Ragged) -> _Body:
 def _integers_body(column: pa.ChunkedArray, name: str) -> _Body:
     values = numpy_column(column, name=name)
     values = values.view(np.uint8) if values.dtype == np.bool_ else values
-    offsets, data = string_buffers(pa.array(values).cast(pa.large_string()))
-    lengths = np.diff(offsets)
+    text = decimals(values)
     padded = np.zeros((len(values), _LONGEST_INTEGER), np.uint8)
-    padded[np.arange(_LONGEST_INTEGER) < lengths[:, None]] = data
-    return _Body([padded, bytes(_BLOCK - _LONGEST_INTEGER)], lengths)
+    padded[np.arange(_LONGEST_INTEGER) < text.lengths[:, None]] = text.data
+    return _Body([padded, bytes(_BLOCK - _LONGEST_INTEGER)], text.lengths)
 
 
 def _body(table: pa.Table, field: pa.Field, bounds: Longs, options: ShardOptions) -> _Body:
