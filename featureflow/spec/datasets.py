@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -181,6 +182,12 @@ def _keep_value(given: Any) -> Any:
     return scalar(given, plain=True) if isinstance(given, str) else given
 
 
+def _some(given: Any) -> Any:
+    if isinstance(given, dict) and not given:
+        raise ValueError("is empty; it needs at least one value and its share, such as {0: 0.25}.")
+    return given
+
+
 KeepValue = Annotated[Any, PlainValidator(_keep_value), WithJsonSchema({"type": "string"})]
 
 
@@ -188,8 +195,8 @@ class Sample(SpecModel):
     """Down-sampling of train rows; the kept ones weigh 1 / share."""
 
     column: ColumnName = Field(description="Whose values have shares; mostly the label.")
-    keep: dict[KeepValue, ShareOfRows] = Field(
-        min_length=1, description="Value to the share that is kept; other values are kept whole."
+    keep: Annotated[dict[KeepValue, ShareOfRows], BeforeValidator(_some)] = Field(
+        description="Value to the share that is kept; other values are kept whole."
     )
     weight: ColumnName = Field(default="sample_weight", description="Column of the weights; 0 is left out.")
     seed: int = 0
@@ -226,19 +233,25 @@ class Dataset(SpecModel):
     description: str | None = None
     owner: str | None = None
     tags: Tags = ()
-    spine: Spine
+    spine: Spine = Field(description="Whose rows the dataset has.")
     features: Annotated[
         tuple[Annotated[UsedTable, Shorthand(_table, {"type": "string", "minLength": 1})], ...],
         AsTuple(single=True),
     ] = Field(default=(), description="Feature tables, by name or with how they are used.")
-    lookup: Annotated[tuple[Lookup, ...], AsTuple()] = ()
+    lookup: Annotated[tuple[Lookup, ...], AsTuple()] = Field(
+        default=(), description="The latest rows of sources or feature tables at or before the row's time."
+    )
     derive: dict[ColumnName, Sql] = Field(default_factory=dict, description="New columns, in order.")
-    label: Annotated[tuple[Label, ...], AsTuple(single=True)] = ()
-    split: Split | None = None
-    sample: Sample | None = None
-    encode: Annotated[tuple[Encode, ...], AsTuple(single=True)] = ()
-    select: Select | None = None
-    export: Export | None = None
+    label: Annotated[tuple[Label, ...], AsTuple(single=True)] = Field(
+        default=(), description="What to learn; one or several."
+    )
+    split: Split | None = Field(default=None, description="Train, valid, test; folds.")
+    sample: Sample | None = Field(default=None, description="Down-sampling of train rows, by weights.")
+    encode: Annotated[tuple[Encode, ...], AsTuple(single=True)] = Field(
+        default=(), description="Encoders of features, fitted on the train split."
+    )
+    select: Select | None = Field(default=None, description="Which features are kept, by train rows.")
+    export: Export | None = Field(default=None, description="Training-ready shards.")
     checks: Annotated[tuple[CheckEntry, ...], AsTuple()] = ()
 
     @property

@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
-from featureflow.spec.encoders import ENCODERS, read_parameter, read_step, step_json_schema, written
+from featureflow.spec.encoders import (
+    ENCODERS,
+    PARAMETER_ALIASES,
+    read_parameter,
+    read_step,
+    step_json_schema,
+    written,
+)
 from featureflow.spec.fields import AsTuple, Misplaced, SpecModel
 from featureflow.spec.sources import Columns
 from featureflow.spec.suggest import did_you_mean
@@ -73,9 +80,10 @@ def _put(steps: list[tuple[str, dict[str, Any]]], key: Any, value: Any) -> None:
     names = [name for name, _ in steps if key in ENCODERS[name].params]
     if not able:
         known = {key for name, _ in steps for key in ENCODERS[name].params}
-        encoders = " and ".join(dict.fromkeys(name for name, _ in steps))
-        hint = did_you_mean(key, {"columns", "with", *known})
-        raise Misplaced((key,), f"{encoders} has no parameter {key!r}. {hint}")
+        names = list(dict.fromkeys(name for name, _ in steps))
+        what = f"{names[0]} has no" if len(names) == 1 else f"none of {', '.join(names)} has a"
+        hint = did_you_mean(key, {"columns", "with", *known}, aliases=PARAMETER_ALIASES)
+        raise Misplaced((key,), f"{what} parameter {key!r}. {hint}")
     if len(able) > 1:
         example = f"{{{names[0]}: {{{key}: {value}}}}}"
         raise Misplaced((key,), f"{' and '.join(names)} both have {key!r}. Write it with one: {example}.")

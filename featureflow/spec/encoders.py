@@ -229,7 +229,7 @@ ALIASES = {
     **dict.fromkeys(("log", "ln", "log_1p"), "log1p"),
     **dict.fromkeys(("winsorize", "winsorise", "clamp"), "clip"),
 }
-_PARAMETER_ALIASES = {
+PARAMETER_ALIASES = {
     **dict.fromkeys(("min_frequency", "min_freq"), "min_count"),
     **dict.fromkeys(("handle_unknown",), "unknown"),
     **dict.fromkeys(("smooth", "m"), "smoothing"),
@@ -256,7 +256,7 @@ def read_parameter(encoder: str, key: Any, value: Any) -> Any:
     """
     known = ENCODERS[encoder].params
     if key not in known:
-        hint = did_you_mean(key, known, aliases=_PARAMETER_ALIASES) if known else "It takes none."
+        hint = did_you_mean(key, known, aliases=PARAMETER_ALIASES) if known else "It takes none."
         raise ValueError(f"{encoder} has no parameter {key!r}. {hint}")
     found = known[key].read(value)
     if found.wrong is not None:

@@ -14,7 +14,7 @@ ShardFormatName = Literal["arrow", "parquet", "webdataset", "mds", "tfrecord", "
 #: what the readers of each format can read; webdataset's are files of their own: .tar.gz, .tar.zst
 COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "arrow": ("none", "lz4", "zstd"),
-    "parquet": ("none", "zstd", "lz4", "gzip"),
+    "parquet": ("none", "zstd", "lz4"),
     "webdataset": ("none", "gzip", "zstd"),
     "mds": ("none", "zstd"),
     "tfrecord": ("none", "gzip"),

@@ -168,15 +168,18 @@ def _located(tree: Node, finding: Finding) -> Problem:
 
 def _written(tree: Node, path: Path) -> Path:
     """The part of a path that is in the document: a bare value stands for a list of one."""
-    node = tree
-    for index, step in enumerate(path):
+    node, found = tree, list[str | int]()
+    for step in path:
         if isinstance(node.value, dict) and step in node.value:
             node = node.value[str(step)].node
         elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
             node = node.value[step]
+        elif step == 0 and isinstance(step, int) and not isinstance(node.value, list):
+            continue
         else:
-            return path[:index]
-    return path
+            break
+        found.append(step)
+    return tuple(found)
 
 
 def _place(tree: Node, path: Path, *, at_key: bool) -> tuple[str, int, int]:

@@ -168,14 +168,23 @@ def _message(kind: str, given: Any, context: Mapping[str, Any], path: Path, fall
         "float_type": "a number",
         "bool_type": "true or false",
         "tuple_type": "a list",
-        "dict_type": _EXAMPLES.get(name, "a mapping"),
-        "model_type": _EXAMPLES.get(name, "a mapping"),
-        "model_attributes_type": _EXAMPLES.get(name, "a mapping"),
+        "dict_type": _example(path),
+        "model_type": _example(path),
+        "model_attributes_type": _example(path),
+        "less_than_equal": f"at most {context.get('le')}",
         "greater_than_equal": f"at least {context.get('ge')}",
         "string_too_short": "one character or more",
         "string_too_long": f"at most {context.get('max_length')} character",
     }.get(kind)
     return f"must be {wanted}; {_got(given)}." if wanted else f"{fallback}; {_got(given)}."
+
+
+def _example(path: Path) -> str:
+    """What is wanted instead of something that is no mapping."""
+    if len(path) == 4 and path[0] == "datasets" and path[2] == "features":
+        return "the name of a feature table, or a mapping such as {table: clicks, prefix: c_}"
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    return _EXAMPLES.get(name, "a mapping") if len(path) != 2 else "a mapping"
 
 
 def model_at(root: type[BaseModel], path: Path) -> type[BaseModel] | None:

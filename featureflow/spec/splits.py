@@ -196,8 +196,10 @@ class Split(SpecModel):
                 message = "group names the column of by: group. Write {by: group, group: …} or column:."
                 raise Misplaced(("group",), message)
             own["column"] = parts.pop("group")
-        for key in parts:
-            _refuse_misspelled(key)
+        if own.get("by") == "column":  # there a whole number is a value of the column, no share
+            parts = {key: [value] if isinstance(value, int) else value for key, value in parts.items()}
+        for key, value in parts.items():
+            _refuse_misspelled(key, value, by=own.get("by"))
         return {**own, "<parts>": parts}
 
     @model_serializer(mode="wrap")
@@ -208,11 +210,17 @@ class Split(SpecModel):
         return {**made, **{name: spelled(part) for name, part in self.parts.items()}}
 
 
-#: names of a split that are near a field's but surely no mistake
-_USUAL = (TRAIN, "valid", "validation", "val", "test", "holdout", "dev", "eval", "calibration", "tune")
-
-
-def _refuse_misspelled(key: Any) -> None:
+def _refuse_misspelled(key: Any, value: Any, *, by: Any) -> None:
+    """A key that no split can have is the name of a field; anything else may be the name of a split."""
+    try:
+        if not isinstance(read_part(value), Values) or by == "column":
+            return
+    except ValueError:
+        pass
     fields = [name for name in (*Split.model_fields, "group") if name != "parts"]
     if isinstance(key, str) and key not in _USUAL and closest(key, fields):
         raise Misplaced((key,), f"unknown field {key!r}. {did_you_mean(key, fields)}", at_key=True)
+
+
+#: names of splits, which are never fields
+_USUAL = (TRAIN, "valid", "validation", "val", "test", "holdout", "dev", "eval", "calibration", "tune")

@@ -140,6 +140,9 @@ class _Pruned:
                 place, list_at = step, None
             elif isinstance(now, list) and isinstance(step, int) and step in self._indices(where, now):
                 place, list_at = self._indices(where, now).index(step), where
+            elif isinstance(now, dict) and step == 0 and isinstance(step, int):
+                where = (*where, step)  # a bare value stands for a list of one
+                continue
             else:
                 break
             holder = (now, place)

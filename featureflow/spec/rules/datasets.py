@@ -196,6 +196,7 @@ def _events(scope: Scope, path: Path, label: Label, source: str) -> Iterator[Fin
 def _names(scope: Scope, path: Path, dataset: Dataset) -> Iterator[Finding]:
     """No two columns have one name, as far as the spec alone knows them."""
     first: dict[str, Path] = {}
+    told: set[Path] = set()
     for column, inner in dataset_columns(scope.project, dataset, scope.time_of_spine(dataset.spine)):
         place = (*path, *inner)
         own = inner[0] in ("derive", "label") or (inner[0] == "sample" and dataset.sample is not None)
@@ -207,7 +208,9 @@ def _names(scope: Scope, path: Path, dataset: Dataset) -> Iterator[Finding]:
             )
             yield Finding(place, message, inner[0] == "derive")
         other = first.setdefault(column.lower(), place)
-        if other is not place:
+        # what the spine has twice is said there; of a whole table one column is enough
+        if other is not place and inner[0] != "spine" and (place not in told or inner[-1] != "table"):
+            told.add(place)
             yield _twice(column, place, other)
 
 

@@ -71,9 +71,9 @@ def _split(path: Path, split: Split, *, complete: bool) -> Iterator[Finding]:
     yield from _kinds(path, split)
     yield from _rest(path, split)
     if split.by == "time":
-        yield from _ascending(path, split)
+        yield from _ascending(path, split, complete=complete)
     elif split.by != "column":
-        yield from _shares(path, split)
+        yield from _shares(path, split, complete=complete)
 
 
 def _kinds(path: Path, split: Split) -> Iterator[Finding]:
@@ -93,20 +93,20 @@ def _rest(path: Path, split: Split) -> Iterator[Finding]:
         yield Finding((*path, name), message)
 
 
-def _ascending(path: Path, split: Split) -> Iterator[Finding]:
+def _ascending(path: Path, split: Split, *, complete: bool) -> Iterator[Finding]:
     ends = [(name, part) for name, part in split.parts.items() if isinstance(part, Before)]
     for (one, first), (other, second) in pairwise(ends):
         if second.at <= first.at:
             message = f"must be later than the end of {one!r} ({{other}}): a split begins where the one before it ends."
             yield Finding((*path, other), message, other=(*path, one))
     last = list(split.parts)[-1]
-    if isinstance(split.parts[last], Before):
+    if complete and isinstance(split.parts[last], Before):
         yield Finding(
             (*path, last), "rows from this time on would be in no split. Write rest for the last one."
         )
 
 
-def _shares(path: Path, split: Split) -> Iterator[Finding]:
+def _shares(path: Path, split: Split, *, complete: bool) -> Iterator[Finding]:
     parts: dict[str, Part] = split.parts
     total = sum((Decimal(str(p.share)) for p in parts.values() if isinstance(p, Share)), Decimal(0))
     if not all(isinstance(part, Share | Rest) for part in parts.values()):
@@ -116,7 +116,7 @@ def _shares(path: Path, split: Split) -> Iterator[Finding]:
         yield Finding(path, f"shares sum to {total.normalize():f}; at most 1 is there.")
     elif total == 1 and any(isinstance(part, Rest) for part in parts.values()):
         yield Finding((*path, last), "nothing is left for rest: the shares before it sum to 1.")
-    elif total < 1 and not any(isinstance(part, Rest) for part in parts.values()):
+    elif complete and total < 1 and not any(isinstance(part, Rest) for part in parts.values()):
         left = (1 - total).normalize()
         message = (
             f"shares sum to {total.normalize():f}, and {left:f} of the rows would be in no split. Add rest."
