@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featureflow.core.errors import PlanError
+from featureflow.datasets.thresholds import text
 from featureflow.kernels.draws import draws
 from featureflow.kernels.hashing import hash_int64
 from featureflow.spec.datasets import Sample
@@ -72,12 +73,13 @@ def _equal(values: pa.Array | pa.ChunkedArray, value: Any, sample: Sample) -> ND
     try:
         if pa.types.is_boolean(kind) and value not in (0, 1):
             raise pa.ArrowInvalid("not a boolean")
-        if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and not isinstance(value, str):
-            raise pa.ArrowInvalid("not a string")
-        wanted = pa.scalar(value).cast(kind)
+        # a key of YAML that looks like a number was read as one
+        texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+        wanted = pa.scalar(text(value) if texts else value)
+        wanted = wanted if pa.types.is_dictionary(kind) else wanted.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise PlanError(
-            f"sample: keep: {value!r} is no value of {sample.column!r}, a column of {kind}. "
-            "Write the column's own values, text in quotes."
+            f"sample: keep: {value!r} can't be a value of {sample.column!r}, a column of {kind}. "
+            "Write its values as they are in the data."
         ) from error
     return np.asarray(pc.equal(values, wanted).fill_null(False))
