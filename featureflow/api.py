@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,9 @@ from featureflow.spec.models import Target
 from featureflow.spec.selection import select as select_tables
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
     from featureflow.datasets.dataset import Dataset
     from featureflow.datasets.store import Store
     from featureflow.execute.planner import BuildPlan
@@ -286,6 +290,60 @@ class Project:
         with self._site(progress) as site:
             plan = self._plan(site, select, exclude, start, end, full)
             return run_build(self.loaded, plan, begun)
+
+    def training_set(
+        self,
+        frame: pl.DataFrame | pd.DataFrame,
+        features: Sequence[str | Mapping[str, Any]],
+        *,
+        keys: Sequence[str] | None = None,
+        time: str | None = None,
+        lookup: Sequence[Mapping[str, Any]] = (),
+        derive: Mapping[str, str] | None = None,
+        label: Mapping[str, Any] | None = None,
+    ) -> pl.DataFrame | pd.DataFrame:
+        """Evaluate features at the rows of a frame: what was known at each row's time.
+
+        Parameters
+        ----------
+        frame
+            Polars or pandas; its rows are the spine.
+        features
+            As in a dataset's spec: names of feature tables, or mappings with ``table``, ``keys``, ``columns``,
+            ``prefix``.
+        keys, time
+            Columns of the frame; those that are called as the tables' keys, and its only time, if omitted.
+        lookup, derive, label
+            As in a dataset's spec.
+
+        Returns
+        -------
+        frame of the same kind
+            The frame with new columns: the same rows in the same order, with the same index.
+
+        Notes
+        -----
+        Nulls: a row without a key or a time has null features.
+        Time: windows are ``[t - w, t)`` as the tables say; look-ups and grid tables give the latest row with
+        ``e <= t``. Tables ``at: events`` need not be built; grid tables and looked-up tables must be.
+
+        Raises
+        ------
+        SpecError, PlanError
+            If something is asked for that the project or the frame does not have.
+        """
+        from featureflow.datasets.frames import NAME, beside, with_frame
+
+        with TemporaryDirectory(prefix="featureflow-frame-") as folder:
+            asked = {"lookup": list(lookup), "derive": derive, "label": label}
+            loaded = with_frame(self.loaded, frame, features, folder, keys=keys, time=time, **asked)
+            project = copy(self)
+            project.loaded = loaded
+            with project._site(None) as site:  # noqa: SLF001  another one of this class
+                plan = project._plan(site, [NAME], (), None, None, full=False)  # noqa: SLF001
+                (dataset,) = plan.datasets
+                made = dataset.rows(plan.input)
+            return beside(frame, made, dataset.own_columns)
 
     @contextmanager
     def _site(self, progress: Progress | None) -> Iterator[Site]:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
+
 from featureflow.contracts.check import CheckResult
 from featureflow.core.errors import TableError
-from featureflow.datasets.assembly import Assembly
+from featureflow.datasets.assembly import Assembly, assemble
 from featureflow.datasets.dataset import dataset_url
 from featureflow.datasets.finishing import Finished, Finishing, finish_pieces
 from featureflow.datasets.joins import JoinTask, run_join
@@ -66,6 +68,22 @@ class DatasetBuild:
             names += [use.table]
         names += [join.right.name for join in self.dataset.joins]
         return tuple(dict.fromkeys(names))
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """Columns that are the spine's."""
+        return self.dataset.carried
+
+    def rows(self, source: Callable[[str], Readable]) -> pa.Table:
+        """Compute the rows, in the spine's order, and give them back; nothing is split, encoded or kept.
+
+        Cost: all rows in memory.
+        """
+        job = self.assemble(source)
+        pieces: dict[str, pa.Table] = {}
+        tasks = [Task(str(i), assemble, (job, i), f"{self.name}: assemble {i}") for i in range(job.n_pieces)]
+        run_tasks(self.site.executor, tasks, lambda task, made: pieces.update({task.key: made}))
+        return pa.concat_tables([pieces[task.key] for task in tasks])
 
     def describe(self) -> dict[str, Any]:
         """What would happen, in the form of a table's plan."""

@@ -63,6 +63,10 @@ class BuildPlan:
                 found[name] = int(state.record["buckets"])
         return found
 
+    def input(self, name: str) -> Readable:
+        """What a name stands for: a source, or the published rows of a table that this build does not make."""
+        return self.sources[name] if name in self.sources else self.published_output(name)
+
     def summary(self) -> dict[str, Any]:
         """The plan as JSON values."""
         return describe_build(self)

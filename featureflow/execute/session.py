@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 import featureflow
 from featureflow.contracts.check import CheckResult
 from featureflow.core.errors import CheckFailed, FeatureflowError
@@ -57,6 +59,13 @@ class DatasetStage(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What would happen, as the plan of a table."""
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """Columns that are the spine's."""
+
+    def rows(self, source: Callable[[str], Readable]) -> pa.Table:
+        """Compute the rows, in the spine's order, and give them back; nothing is split, encoded or kept."""
 
     def compute(self, source: Callable[[str], Readable], now_us: int) -> list[CheckResult]:
         """Compute the rows and judge the checks; nothing becomes visible."""
@@ -148,12 +157,9 @@ class Session:
         return _Built(plan, new, run.rows_written, results, partials)
 
     def _input(self, name: str) -> Readable:
-        if name in self._outputs:
-            return self._outputs[name]
-        if name not in self._plan.sources:
-            self._outputs[name] = self._plan.published_output(name)
-            return self._outputs[name]
-        return self._plan.sources[name]
+        if name not in self._outputs:
+            self._outputs[name] = self._plan.input(name)
+        return self._outputs[name]
 
     def _refuse_failed(self, results: list[CheckResult]) -> None:
         failed = [result for result in results if not result.passed]
