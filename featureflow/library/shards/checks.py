@@ -88,7 +88,7 @@ def _problem(arrow_type: pa.DataType, lists: bool) -> str | None:
     if pa.types.is_decimal(element):
         return "hold no decimals. Cast it in `derive:`, to DOUBLE or BIGINT."
     if pa.types.is_dictionary(element):
-        return "hold no dictionaries. Cast it to its values' arrow_type."
+        return "hold no dictionaries. Cast it to its values' type."
     if pa.types.is_struct(element) or pa.types.is_map(element):
         return "hold no structs or maps. Derive one column for each field that a model needs."
     return "can't hold it. Cast it in `derive:` to a number, a time or text, or leave it out."

@@ -161,7 +161,7 @@ def string_buffers(
     Raises
     ------
     ComputeError
-        For a null, or another arrow_type.
+        For a null, or another type.
 
     Notes
     -----
