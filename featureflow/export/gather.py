@@ -1,0 +1,134 @@
+"""Pass 2: the slices of one shard, put in order, normalised if asked for, encoded and written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from featureflow.contracts.shard_format import ShardPlace
+from featureflow.contracts.shard_manifest import Shard, ShardFile
+from featureflow.core.errors import ComputeError
+from featureflow.core.fingerprints import fingerprint
+from featureflow.export.columns import MATRIX
+from featureflow.export.folder import is_whole, write_file
+from featureflow.export.inputs import Column, Plan
+from featureflow.export.markers import read_marker, write_marker
+from featureflow.library.shards.columns import arrow_column, element_type_and_shape, numpy_column
+from featureflow.library.shards.registry import shard_format
+
+#: Place of a slice: the spill, and the number of the batch in it.
+Slice = tuple[str, int]
+
+
+def write_shard(
+    plan: Plan, place: ShardPlace, rows: int, slices: Sequence[Slice], scales: dict[str, dict[str, float]]
+) -> Shard:
+    """Write one shard, unless its marker and its very bytes are there already.
+
+    Notes
+    -----
+    Order: by shuffle key; without a shuffle, as in the spine (slices come in its order).
+    Cost: O(rows log rows); memory about three times the shard.
+    """
+    marker = os.path.join(plan.scratch, f"shard-{fingerprint([place.stem, rows, _as_list(scales)])}.json")
+    done = read_marker(marker)
+    if done is not None:
+        shard = Shard(done["stem"], done["rows"], tuple(ShardFile(**f) for f in done["files"]), done["entry"])
+        if all(is_whole(plan.folder, file) for file in shard.files):
+            return shard
+    table = read_shard(plan, slices, scales)
+    if table.num_rows != rows:
+        raise ComputeError(f"export: {place.stem} has {table.num_rows:,} rows, and should have {rows:,}.")
+    encoded = shard_format(plan.format).encode(table, place, plan.options)
+    files = tuple(write_file(plan.folder, path, buffers) for path, buffers in encoded.files.items())
+    write_marker(
+        marker,
+        {
+            "stem": place.stem,
+            "rows": rows,
+            "files": [{"path": f.path, "bytes": f.bytes, "xxh3_64": f.xxh3_64} for f in files],
+            "entry": encoded.entry,
+        },
+    )
+    return Shard(place.stem, rows, files, encoded.entry)
+
+
+def _as_list(scales: dict[str, dict[str, float]]) -> list[Any]:
+    return [[name, scale["mean"].hex(), scale["scale"].hex()] for name, scale in sorted(scales.items())]
+
+
+def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, float]]) -> pa.Table:
+    """Read the rows of a shard, in order, as the format is given them."""
+    batches = [_read_batch(path, number) for path, number in slices]
+    parts = {name: [batch.column(name) for batch in batches] for name in plan.spill_schema.names}
+    order = None
+    if plan.seed is not None:
+        order = np.argsort(np.concatenate([numpy_column(part) for part in parts.pop("__key")]))
+    made: dict[str, pa.Array] = {}
+    matrix: list[NDArray[Any]] = []
+    for column in plan.columns:
+        for name in (column.name, column.indicator):
+            if name is None:
+                continue
+            pieces = parts.pop(name)
+            if name in plan.matrix:
+                values = _numbers(pieces, order)
+                matrix.append(_scaled(values, column, scales) if name == column.name else values)
+            elif name == column.name and column.kind != "number":
+                made[name] = _others(pieces, order)
+            elif name == column.name and name in scales:
+                made[name] = arrow_column(_scaled(_numbers(pieces, order), column, scales), column.written)
+            else:
+                made[name] = arrow_column(_numbers(pieces, order), pieces[0].type)
+    if matrix:
+        made[MATRIX] = _stacked(matrix, plan)
+    return pa.Table.from_arrays([made[name] for name in plan.schema.names], schema=plan.schema)
+
+
+def _read_batch(path: str, number: int) -> pa.RecordBatch:
+    # closing gives the descriptor back; the mapping lives as long as its batches
+    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
+        return reader.get_batch(number)
+
+
+def _numbers(pieces: list[pa.Array], order: NDArray[np.int64] | None) -> NDArray[Any]:
+    values = [numpy_column(piece) for piece in pieces]
+    together = values[0] if len(values) == 1 else np.concatenate(values)
+    return together if order is None else together.take(order, axis=0)
+
+
+def _others(pieces: list[pa.Array], order: NDArray[np.int64] | None) -> pa.Array:
+    together = pa.concat_arrays(pieces)
+    return together if order is None else together.take(arrow_column(order, pa.int64()))
+
+
+def _scaled(values: NDArray[Any], column: Column, scales: dict[str, dict[str, float]]) -> NDArray[Any]:
+    """Normalise in float64, then round once to the type of the shards."""
+    scale = scales.get(column.name)
+    if scale is None:
+        return values
+    result = (values.astype(np.float64) - scale["mean"]) / scale["scale"]
+    element, _ = element_type_and_shape(column.written)
+    with np.errstate(over="ignore"):
+        narrowed = result.astype(element.to_pandas_dtype())
+    if (np.isinf(narrowed) & np.isfinite(values)).any():
+        raise ComputeError(
+            f"export.normalize: {column.name!r} has normalised values that {element} can't hold. "
+            "Clip it in the dataset, or use `float: float64`."
+        )
+    return narrowed
+
+
+def _stacked(matrix: list[NDArray[Any]], plan: Plan) -> pa.Array:
+    """One row-major matrix of columns; built column by column and turned once, ten times as fast as row by row."""
+    kind = plan.schema.field(MATRIX).type
+    dtype = kind.value_type.to_pandas_dtype()
+    across = np.empty((len(matrix), len(matrix[0])), dtype)
+    for place, values in enumerate(matrix):
+        across[place] = values
+    return arrow_column(np.ascontiguousarray(across.T), kind)

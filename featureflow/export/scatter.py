@@ -1,0 +1,133 @@
+"""Pass 1: rows of one chunk, converted and sorted by shard, into one spill file with a batch for each shard."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from featureflow.execute.exchange import stable_order
+from featureflow.export.conversion import Converter
+from featureflow.export.inputs import TRAIN, WHOLE, Plan, SplitLayout
+from featureflow.export.markers import read_marker, whole_file, write_marker
+from featureflow.export.selection import (
+    choose_rows,
+    needed_to_choose,
+    open_parquet,
+    read_columns,
+    shuffle_keys,
+)
+from featureflow.export.survey import Chunk
+from featureflow.library.shards.columns import arrow_column
+
+
+def spill_path(plan: Plan, chunk: Chunk) -> str:
+    """Where the spill of a chunk is, or will be."""
+    return os.path.join(plan.scratch, f"spill-{chunk.id}.arrow")
+
+
+def scatter_chunk(
+    plan: Plan, chunk: Chunk, layouts: tuple[SplitLayout, ...], before: dict[str, int]
+) -> dict[str, Any]:
+    """Read a chunk once; write its spill, unless it is there already.
+
+    Parameters
+    ----------
+    before
+        Kept rows of each split before this chunk: ranks count on from there.
+
+    Returns
+    -------
+    dict
+        ``counts``: rows by shard; ``nulls``: by column, those that nothing was said about (there is no spill then);
+        ``measured`` and ``labels``: statistics.
+
+    Notes
+    -----
+    Order: within a shard's batch, that of the rows.
+    Cost: O(rows) time; memory about three times the chunk's decoded columns.
+    """
+    path = spill_path(plan, chunk)
+    done = read_marker(f"{path}.json")
+    if done is not None and (done["nulls"] or _whole(path, done["bytes"])):
+        return done
+    with open_parquet(chunk.url) as file:
+        groups = range(chunk.first_group, chunk.first_group + chunk.groups)
+        stored = [*needed_to_choose(plan), *(column.stored for column in plan.columns)]
+        table = read_columns(file, groups, stored)
+    keys, shards = _places(plan, chunk, layouts, before, table)
+    kept = np.flatnonzero(shards >= 0)
+    order = kept[stable_order(shards[kept])]
+    n_shards = sum(layout.count for layout in layouts)
+    counts = np.bincount(shards[kept], minlength=n_shards)
+    converter = _converter(layouts, order, counts)
+    arrays = [] if plan.seed is None else [arrow_column(keys[order], pa.uint64())]
+    for column in plan.columns:
+        arrays += converter.convert(column, table.column(column.stored))
+        if column.stored not in needed_to_choose(plan):
+            table = (
+                table.drop_columns([column.stored]) if _last_use(plan, column.stored, column.name) else table
+            )
+    result: dict[str, Any] = {
+        "counts": counts.tolist(),
+        "nulls": dict(converter.nulls),
+        "measured": converter.measured,
+        "labels": converter.labels,
+        "bytes": 0,
+    }
+    if not converter.nulls:
+        result["bytes"] = _write_spill(path, pa.Table.from_arrays(arrays, schema=plan.spill_schema), counts)
+    write_marker(f"{path}.json", result)
+    return result
+
+
+def _whole(path: str, size: int) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) == size
+
+
+def _last_use(plan: Plan, stored: str, name: str) -> bool:
+    return [column.name for column in plan.columns if column.stored == stored][-1] == name
+
+
+def _places(
+    plan: Plan, chunk: Chunk, layouts: tuple[SplitLayout, ...], before: dict[str, int], table: pa.Table
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Key and shard of each row; shard -1 for rows that are left out."""
+    choice = choose_rows(table, plan, [layout.name for layout in layouts])
+    if plan.seed is not None:
+        keys = shuffle_keys(chunk.first_row, chunk.rows, plan.seed)
+    else:
+        keys = np.zeros(chunk.rows, np.uint64)
+    shards = np.full(chunk.rows, -1, np.int64)
+    for place, layout in enumerate(layouts):
+        mine = np.flatnonzero(choice.codes == place)
+        if plan.seed is None:
+            first = before[layout.name]
+            keys[mine] = np.arange(first, first + mine.size, dtype=np.uint64)
+        shards[mine] = layout.shard_of(keys[mine])
+    return keys, shards
+
+
+def _converter(
+    layouts: tuple[SplitLayout, ...], order: NDArray[np.int64], counts: NDArray[np.int64]
+) -> Converter:
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    splits = {
+        layout.name: slice(int(ends[layout.first_shard]), int(ends[layout.first_shard + layout.count]))
+        for layout in layouts
+    }
+    return Converter(order, splits.get(TRAIN, splits.get(WHOLE, slice(0, 0))), splits)
+
+
+def _write_spill(path: str, table: pa.Table, counts: NDArray[np.int64]) -> int:
+    """Write one record batch for each shard that has rows; give the file's size."""
+    with whole_file(path) as temporary:
+        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            start, batches = 0, table.to_batches()
+            for count in counts[counts > 0].tolist():
+                writer.write_batch(batches[0].slice(start, count))
+                start += count
+        return os.path.getsize(temporary)
