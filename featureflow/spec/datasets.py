@@ -9,12 +9,14 @@ look-up and of a label with a source are never empty; ``label`` of a target enco
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     SerializerFunctionWrapHandler,
     WithJsonSchema,
@@ -188,7 +190,12 @@ def _some(given: Any) -> Any:
     return given
 
 
-KeepValue = Annotated[Any, PlainValidator(_keep_value), WithJsonSchema({"type": "string"})]
+KeepValue = Annotated[
+    Any,
+    PlainValidator(_keep_value),
+    PlainSerializer(lambda value: value if isinstance(value, str) else json.dumps(value)),
+    WithJsonSchema({"type": "string"}),
+]
 
 
 class Sample(SpecModel):

@@ -16,7 +16,7 @@ COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "arrow": ("none", "lz4", "zstd"),
     "parquet": ("none", "zstd", "lz4"),
     "webdataset": ("none", "gzip", "zstd"),
-    "mds": ("none", "zstd"),
+    "mds": ("none", "zstd", "gzip"),
     "tfrecord": ("none", "gzip"),
     "npy": ("none",),
     "zarr": ("none", "zstd"),
