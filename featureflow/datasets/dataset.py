@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from featureflow.core.errors import TableError
 from featureflow.core.roles import Roles
 from featureflow.core.storage import join
+from featureflow.datasets.encoding import SUFFIX
+from featureflow.datasets.fitted import Fitted
 from featureflow.spec.suggest import did_you_mean
 from featureflow.tables.store import open_table
 from featureflow.tables.table import Table
@@ -144,7 +146,20 @@ class Dataset:
 
     def _stored(self, *, encoded: bool) -> dict[str, str]:
         """Column as it is called outside, to the stored one."""
-        return {name: name for name in self.schema.names}
+        raw = [name for name in self.schema.names if not name.endswith(SUFFIX)]
+        fitted = self._fitted
+        if fitted is None or not encoded:
+            return {name: name for name in raw}
+        found: dict[str, str] = {}
+        for name in raw:
+            made = fitted.sources.get(name)
+            found.update({name: name} if made is None else {one: f"{one}{SUFFIX}" for one in made})
+        return found
+
+    @property
+    def _fitted(self) -> Fitted | None:
+        given = self.record["dataset"]["encoder"]
+        return None if given is None else Fitted.from_json(given)
 
     def _check_split(self, split: str | None) -> None:
         if split is None:
@@ -164,7 +179,8 @@ class Dataset:
         self, split: str | None = None, columns: Sequence[str] | None = None, *, encoded: bool = True
     ) -> pd.DataFrame:
         """Read rows as a pandas frame; see `to_arrow`."""
-        return self.to_arrow(split, columns, encoded=encoded).to_pandas()
+        frame: pd.DataFrame = self.to_arrow(split, columns, encoded=encoded).to_pandas()
+        return frame
 
     def __str__(self) -> str:
         """``name@version``."""

@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.core.roles import Roles
 from featureflow.core.storage import write_atomic
 from featureflow.datasets.assembly import Assembly, assemble
+from featureflow.datasets.encoding import SUFFIX, TRAIN, Encoding, fit_encoders
+from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.leaks import LeakSummary, check_leaks, leak_summary
 from featureflow.datasets.planning import ALL
 from featureflow.datasets.sampling import sample_weights
@@ -80,6 +83,7 @@ class Finished:
     files: list[StagedFile]
     counts: SplitCounts
     warnings: tuple[str, ...]
+    encoder: Fitted | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What the version remembers."""
@@ -90,6 +94,7 @@ class Finished:
             "split": self.counts.to_json(),
             "splits": list(self.counts.rows),
             "warnings": list(self.warnings),
+            "encoder": None if self.encoder is None else self.encoder.to_json(),
         }
 
 
@@ -178,9 +183,16 @@ def _facts(job: Finishing, piece: int, table: pa.Table, before: ClassCounts | No
     return Made(table.num_rows, found.counts, leaks=leaks)
 
 
-def write_piece(job: Finishing, piece: int, schema: pa.Schema) -> StagedFile:
-    """Check a piece and write its file; visible to nobody until the commit."""
+def write_piece(
+    job: Finishing, piece: int, schema: pa.Schema, encoding: Encoding | None, train_before: int
+) -> StagedFile:
+    """Encode and check a piece, and write its file; visible to nobody until the commit."""
     table = read_piece(job, piece)
+    if encoding is not None:
+        split = SPLIT if job.dataset.spec.split is not None else None
+        made = encoding.columns(table, split, train_before)
+        for name in made.schema.names:
+            table = table.append_column(name, made.column(name))
     table = pa.table([table.column(f.name).cast(f.type) for f in schema], schema=schema)
     if job.checks:
         plain = [f.name for f in schema if not pa.types.is_map(f.type)]
@@ -201,7 +213,7 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
     CheckFailed
         If rows leak between splits.
     """
-    dataset = job.dataset
+    dataset, n_pieces = job.dataset, job.assembly.n_pieces
     made = _make(job, site)
     counts, leaks = SplitCounts(), LeakSummary()
     for one in made:
@@ -211,9 +223,13 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
         warnings = check_leaks(
             leaks, dataset.spec.split, reach=dataset.spec.horizon, where=f"datasets.{dataset.name}.split"
         )
-    schema = storable(read_piece(job, 0).schema)
+    raw = read_piece(job, 0).schema
+    encoding = fit_encoders(dataset, raw, partial(read_piece, job), n_pieces, job.mark, site)
+    encoder = None if encoding is None else encoding.fitted
+    extra = [] if encoder is None else [pa.field(f"{o.name}{SUFFIX}", o.type) for o in encoder.outputs]
+    schema = storable(pa.schema([*raw, *extra]))
+    before = np.cumsum([0, *(one.counts.rows.get(TRAIN, one.rows) for one in made)]).tolist()
     stage = f"{dataset.name}: write"
-    n_pieces = job.assembly.n_pieces
     site.progress.stage(stage, n_pieces)
     files: list[StagedFile] = []
 
@@ -222,21 +238,30 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
         site.progress.advance(stage, rows=staged.rows, bytes=staged.size)
 
     tasks = [
-        Task(f"{job.mark}-write-{i}", write_piece, (job, i, schema), f"{stage} {i}") for i in range(n_pieces)
+        Task(f"{job.mark}-write-{i}", write_piece, (job, i, schema, encoding, before[i]), f"{stage} {i}")
+        for i in range(n_pieces)
     ]
     run_tasks(site.executor, tasks, done)
     files.sort(key=lambda staged: staged.bucket)
+    return Finished(job.assembly, schema, _roles(dataset, encoder), files, counts, warnings, encoder)
+
+
+def _roles(dataset: CompiledDataset, encoder: Fitted | None) -> Roles:
+    """Parts of the columns; of an encoded feature, what is made of it."""
     spec = dataset.spec
-    roles = Roles(
+    made = {} if encoder is None else encoder.sources
+    features = [name for feature in dataset.features for name in made.get(feature, (feature,))]
+    # what is encoded is meant for the model, also if it is a column of the spine
+    features += [name for source, names in made.items() if source not in dataset.features for name in names]
+    return Roles(
         keys=dataset.keys,
         time=dataset.time,
-        features=dataset.features,
+        features=tuple(features),
         labels=tuple(label.name for label in dataset.labels),
         split=None if spec.split is None else SPLIT,
         fold=FOLD if spec.split is not None and spec.split.folds else None,
         weight=None if spec.sample is None else spec.sample.weight,
     )
-    return Finished(job.assembly, schema, roles, files, counts, warnings)
 
 
 def _make(job: Finishing, site: Site) -> list[Made]:

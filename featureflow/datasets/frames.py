@@ -68,12 +68,13 @@ def beside(
     """Give the frame with the columns that were made for it: same rows, same order, same index."""
     new = made.select([name for name in made.schema.names if name not in own])
     if isinstance(frame, pl.DataFrame):
-        return frame.hstack(pl.DataFrame(new)) if new.num_columns else frame
+        return frame.hstack(pl.DataFrame(new).get_columns()) if new.num_columns else frame
     import pandas as pd
 
-    added = new.to_pandas()
+    added: pd.DataFrame = new.to_pandas()
     added.index = frame.index
-    return pd.concat([frame, added], axis=1)
+    joined: pd.DataFrame = pd.concat([frame, added], axis=1)
+    return joined
 
 
 def _as_polars(frame: pl.DataFrame | pd.DataFrame) -> pl.DataFrame:

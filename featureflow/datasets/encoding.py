@@ -1,0 +1,182 @@
+"""Fit a dataset's encoders on the train rows of its pieces, as tasks; and encode the pieces."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from featureflow.core.fingerprints import fingerprint
+from featureflow.core.storage import write_atomic
+from featureflow.datasets.fitted import Fitted
+from featureflow.datasets.fitting import Fitting, begin, merge
+from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.exchange import read_bucket, write_buckets
+from featureflow.execute.site import Site
+from featureflow.plan.dataset_nodes import CompiledDataset
+
+#: Behind the name of an encoded column where it is stored, beside the raw one.
+SUFFIX = "__encoded"
+TRAIN = "train"
+
+#: Reads a piece of the dataset: split, not encoded.
+Reader = Callable[[int], pa.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Fitted encoders of a dataset, on scratch.
+
+    Parameters
+    ----------
+    path
+        The fitted encoders as JSON.
+    known
+        What was known before each train row, for target encoders with ``folds: time``; None if there are none.
+    """
+
+    path: str
+    known: str | None
+
+    @property
+    def fitted(self) -> Fitted:
+        """The fitted encoders."""
+        return _fitted(self.path)
+
+    def columns(self, table: pa.Table, split: str | None, train_before: int) -> pa.Table:
+        """Encoded columns of a piece, as they are stored; ``train_before`` counts the train rows before it."""
+        mask = train_rows(table, split)
+        known = None
+        if self.known is not None:
+            (batch,) = read_bucket((self.known,), 0)
+            rows = pa.Table.from_batches([batch.replace_schema_metadata(None)])
+            known = rows.slice(train_before, int(mask.sum()))
+        made = self.fitted.transform(table, mask, known)
+        return made.rename_columns([f"{name}{SUFFIX}" for name in made.schema.names])
+
+
+@lru_cache(maxsize=8)
+def _fitted(path: str) -> Fitted:
+    with open(path, encoding="utf-8") as file:
+        return Fitted.from_json(json.load(file))
+
+
+@lru_cache(maxsize=8)
+def _fitting(path: str) -> Fitting:
+    with open(path, encoding="utf-8") as file:
+        return Fitting.from_json(json.load(file))
+
+
+def train_rows(table: pa.Table, split: str | None) -> NDArray[np.bool_]:
+    """Which rows encoders learn from: those of the train split, all if there are no splits."""
+    if split is None:
+        return np.ones(table.num_rows, np.bool_)
+    mask = pc.equal(table.column(split), TRAIN).fill_null(False)
+    return np.asarray(mask.combine_chunks().to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _of_train(table: pa.Table, split: str | None, columns: tuple[str, ...]) -> pa.Table:
+    chosen = table.select(list(columns))
+    return chosen if split is None else chosen.filter(pa.array(train_rows(table, split)))
+
+
+def fit_chunk(read: Reader, piece: int, fitting: str, split: str | None, path: str) -> str:
+    """Take the statistics of one piece's train rows, unless they are there; returns where they are."""
+    if not os.path.exists(path):
+        job = _fitting(fitting)
+        write_atomic(path, job.chunk(_of_train(read(piece), split, job.columns)), durable=False)
+    return path
+
+
+def gather_chunk(read: Reader, piece: int, fitted: str, split: str | None, path: str) -> str:
+    """Write what out-of-time encoders need of one piece's train rows."""
+    if not os.path.exists(path):
+        job = _fitted(fitted)
+        rows = job.gather(_of_train(read(piece), split, job.gather_columns))
+        write_buckets(rows, np.zeros(rows.num_rows, np.int64), 1, path)
+    return path
+
+
+def know_before(gathered: tuple[str, ...], fitted: str, path: str) -> str:
+    """Encode all train rows with what was known before each."""
+    if not os.path.exists(path):
+        batches = [batch.replace_schema_metadata(None) for batch in read_bucket(gathered, 0)]
+        made = _fitted(fitted).known_before(pa.Table.from_batches(batches).combine_chunks())
+        write_buckets(made, np.zeros(made.num_rows, np.int64), 1, path)
+    return path
+
+
+def fit_encoders(
+    dataset: CompiledDataset, schema: pa.Schema, read: Reader, n_pieces: int, mark: str, site: Site
+) -> Encoding | None:
+    """Fit the encoders of a dataset; None if it has none.
+
+    Notes
+    -----
+    Cost: one pass over the train rows for each step of the longest chain, more for quantiles of many values.
+    Determinism: the same train rows give the same encoders to the byte, however they are cut.
+    """
+    if not dataset.spec.encode:
+        return None
+    split = "split" if dataset.spec.split is not None else None
+    identity = (*dataset.keys, *([dataset.time] if dataset.time else []))
+    labels = {label.name: label.reach_us for label in dataset.labels}
+    fitting = begin(dataset.spec.encode, schema, labels=labels, time=dataset.time, identity=identity)
+    folder = os.path.join(site.scratch, "exchange")
+    stage = f"{dataset.name}: fit encoders"
+    done = 0
+    while not fitting.done:
+        place = _write(folder, fitting.to_json())
+        names = [fingerprint([mark, "fit", place, i]) for i in range(n_pieces)]
+        paths = [os.path.join(folder, name[:2], f"{name}.json") for name in names]
+        tasks = [
+            Task(path, fit_chunk, (read, i, place, split, path), f"{stage}, pass {done + 1}, piece {i}")
+            for i, path in enumerate(paths)
+        ]
+        _run(site, stage, tasks)
+        fitting = fitting.advance(merge(_bytes_of(path) for path in paths))
+        done += 1
+    fitted = fitting.fitted
+    place = _write(folder, fitted.to_json())
+    if not fitted.by_time:
+        return Encoding(place, None)
+    names = [fingerprint([mark, "gather", place, i]) for i in range(n_pieces)]
+    gathered = tuple(os.path.join(folder, name[:2], f"{name}.arrow") for name in names)
+    _run(
+        site,
+        stage,
+        [
+            Task(path, gather_chunk, (read, i, place, split, path), f"{stage}: gather, piece {i}")
+            for i, path in enumerate(gathered)
+        ],
+    )
+    name = fingerprint([mark, "known", place])
+    known = os.path.join(folder, name[:2], f"{name}.arrow")
+    _run(site, stage, [Task(known, know_before, (gathered, place, known), f"{stage}: out of time")])
+    return Encoding(place, known)
+
+
+def _run(site: Site, stage: str, tasks: list[Task]) -> None:
+    site.progress.stage(stage, len(tasks))
+    run_tasks(site.executor, tasks, lambda *_: site.progress.advance(stage))
+
+
+def _write(folder: str, content: object) -> str:
+    text = json.dumps(content)
+    name = fingerprint(text)
+    path = os.path.join(folder, name[:2], f"{name}.json")
+    if not os.path.exists(path):
+        write_atomic(path, text.encode(), durable=False)
+    return path
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
