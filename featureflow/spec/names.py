@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from featureflow.core.durations import Duration
 from featureflow.spec.datasets import Dataset, UsedTable
-from featureflow.spec.models import AggregateEntry, Feature, Project
+from featureflow.spec.models import AggregateEntry, Feature
 from featureflow.spec.ops import Op
 
 #: what Delta Lake refuses in a column's name
@@ -16,6 +17,11 @@ PLACEHOLDERS = ("column", "op", "window", "value")
 #: beginnings of names that the engine keeps for its own columns
 RESERVED_PREFIXES = ("_ff_", "__ff")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+#: a column, and the place in its table or dataset that it comes from
+Placed = tuple[str, tuple[str | int, ...]]
+Tables = Callable[[str], Sequence[Placed] | None]
 
 
 class OutputColumn(NamedTuple):
@@ -77,7 +83,7 @@ def output_columns(entry: AggregateEntry) -> list[OutputColumn]:
     ]
 
 
-def table_columns(feature: Feature, time: str | None) -> list[tuple[str, tuple[str | int, ...]]]:
+def table_columns(feature: Feature, time: str | None) -> list[Placed]:
     """Every column of a feature table in order, with the place in the feature that it comes from.
 
     The order is keys, time, kept columns, aggregates, look-ups, derived columns, columns of Python functions. A
@@ -88,7 +94,7 @@ def table_columns(feature: Feature, time: str | None) -> list[tuple[str, tuple[s
     time
         Name of the time column of the table's source.
     """
-    found: list[tuple[str, tuple[str | int, ...]]] = []
+    found: list[Placed] = []
     found += [(key, ("keys", i)) for i, key in enumerate(feature.keys)]
     found += [(time, ("source",))] if time else []
     found += [(column, ("keep", i)) for i, column in enumerate(feature.keep)]
@@ -101,9 +107,7 @@ def table_columns(feature: Feature, time: str | None) -> list[tuple[str, tuple[s
     return found
 
 
-def dataset_columns(
-    project: Project, dataset: Dataset, time: str | None
-) -> list[tuple[str, tuple[str | int, ...]]]:
+def dataset_columns(dataset: Dataset, time: str | None, tables: Tables) -> list[Placed]:
     """Columns of a dataset that its spec alone knows, in order, with the place that each comes from.
 
     The order is the spine's, features, look-ups, derived columns, labels, ``split``, ``fold``, sample weights. What
@@ -114,24 +118,25 @@ def dataset_columns(
     ----------
     time
         Name of the spine's time column.
+    tables
+        Gives the columns of a feature table as :func:`table_columns` does; None for what is no feature table.
     """
     spine = dataset.spine
-    found: list[tuple[str, tuple[str | int, ...]]] = []
+    found: list[Placed] = []
     found += [(key, ("spine", "keys", i)) for i, key in enumerate(spine.keys)]
     found += [(time, ("spine", "time"))] if time and time not in spine.keys else []
-    carried: list[tuple[str, tuple[str | int, ...]]] = []
+    carried: list[Placed] = []
     if spine.columns is not None:
         carried = [(column, ("spine", "columns", i)) for i, column in enumerate(spine.columns)]
-    elif spine.source in project.features:
-        table = project.features[spine.source]
-        carried = [(name, ("spine", "source")) for name, _ in table_columns(table, None)]
+    elif spine.source is not None:
+        carried = [(name, ("spine", "source")) for name, _ in tables(spine.source) or ()]
     seen = {name for name, _ in found}
     for name, place in carried:
         if name not in seen:
             found.append((name, place))
             seen.add(name)
     for i, used in enumerate(dataset.features):
-        found += [(f"{used.prefix}{name}", ("features", i, *place)) for name, place in _used(project, used)]
+        found += [(f"{used.prefix}{name}", ("features", i, *place)) for name, place in _used(used, tables)]
     for i, lookup in enumerate(dataset.lookup):
         found += [(lookup.output(c), ("lookup", i, "columns", j)) for j, c in enumerate(lookup.columns)]
     found += [(name, ("derive", name)) for name in dataset.derive]
@@ -145,13 +150,9 @@ def dataset_columns(
     return found
 
 
-def _used(project: Project, used: UsedTable) -> list[tuple[str, tuple[str | int, ...]]]:
+def _used(used: UsedTable, tables: Tables) -> list[Placed]:
     """Features that a dataset takes of a table: not its keys, its time, and what it keeps of its own rows."""
     if used.columns is not None:
         return [(name, ("columns", j)) for j, name in enumerate(used.columns)]
-    feature = project.features.get(used.table)
-    if feature is None:
-        return []
-    return [
-        (name, ("table",)) for name, place in table_columns(feature, None) if place[0] not in ("keys", "keep")
-    ]
+    own = ("keys", "source", "keep")
+    return [(name, ("table",)) for name, place in tables(used.table) or () if place[0] not in own]

@@ -197,7 +197,7 @@ def _names(scope: Scope, path: Path, dataset: Dataset) -> Iterator[Finding]:
     """No two columns have one name, as far as the spec alone knows them."""
     first: dict[str, Path] = {}
     told: set[Path] = set()
-    for column, inner in dataset_columns(scope.project, dataset, scope.time_of_spine(dataset.spine)):
+    for column, inner in dataset_columns(dataset, scope.time_of_spine(dataset.spine), scope.columns_if_table):
         place = (*path, *inner)
         own = inner[0] in ("derive", "label") or (inner[0] == "sample" and dataset.sample is not None)
         for message in bad_name(column) if own else ():

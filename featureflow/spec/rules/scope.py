@@ -66,6 +66,10 @@ class Scope:
             self._columns[name] = table_columns(feature, self.time_of(feature.source))
         return self._columns[name]
 
+    def columns_if_table(self, name: str) -> list[tuple[str, Path]] | None:
+        """Columns of a feature table with their places in it; None for anything else."""
+        return self.placed_columns(name) if name in self.project.features else None
+
     def columns_of(self, name: str) -> list[str]:
         """Columns of a feature table, each once, in order."""
         return list(dict.fromkeys(column for column, _ in self.placed_columns(name)))

@@ -31,6 +31,18 @@ def large(tables: int) -> str:
             "    derive: {ratio: 'c0_sum_1d / nullif(c1_sum_7d, 0)'}",
             "    checks: [{column: c0_sum_1d, min: 0}]",
         ]
+    lines += ["datasets:"]
+    for i in range(tables):
+        lines += [
+            f"  d{i}:",
+            f"    spine: {{source: s{i}, keys: [k], time: ts}}",
+            f"    features: [{{table: f{i}, prefix: a_}}, {{table: f{max(i - 1, 0)}, prefix: b_}}]",
+            f"    label: {{source: s{i}, op: count, horizon: 30d}}",
+            '    split: {by: time, train: "< 2026-03-01", test: rest, embargo: 30d}',
+            "    encode:",
+            *(f"      - {{columns: a_c{j}_sum_1d, with: [{{impute: median}}, standard]}}" for j in range(4)),
+            "    export: {format: parquet, shard_size: 256MB}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -52,4 +64,4 @@ def test_a_hundred_tables_are_checked_in_a_moment(tmp_path: Path) -> None:
     began = time.process_time()
     project = load_project(spec).project
     assert time.process_time() - began < 1
-    assert len(project.features) == 100
+    assert len(project.features) == len(project.datasets) == 100

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from featureflow.core.errors import PlanError
 from featureflow.spec.dependencies import (
     ancestors,
+    build_order,
     dependency_order,
     descendants,
     find_cycles,
@@ -93,6 +94,50 @@ def test_wrong_selectors(project: Project, selector: str, message: str) -> None:
         with pytest.raises(PlanError) as caught:
             select(project, *arguments)
         assert message in str(caught.value)
+
+
+DATASETS = """
+datasets:
+  y: {spine: {source: users, keys: k}, features: a, label: &later {source: clicks, op: count, horizon: 1d}, tags: [web]}
+  x: {spine: {source: d, keys: k}, lookup: [{from: e, columns: x, prefix: e_}], label: {<<: *later, source: b}}
+  z: {spine: {path: rows.csv, keys: k, time: t}, tags: silver}
+"""
+
+
+@pytest.mark.parametrize(
+    ("selected", "excluded", "expected"),
+    [
+        ([], [], "abcdeyxz"),
+        (["*"], ["z"], "abcdeyx"),
+        (["x"], [], "x"),
+        (["+x"], [], "abcdex"),
+        (["1+x"], [], "bdex"),
+        (["+y"], [], "ay"),
+        (["a+"], [], "abdyx"),
+        (["a+1"], [], "aby"),
+        (["z+"], [], "z"),
+        (["tag:web"], [], "bcy"),
+        (["tag:silver"], [], "z"),
+        (["source:users"], [], "cey"),
+        (["source:users+"], [], "cdeyx"),
+        (["source:clicks"], [], "aey"),
+        (["+x,tag:gold"], [], "bd"),
+    ],
+)
+def test_datasets_take_part(selected: list[str], excluded: list[str], expected: str) -> None:
+    project = load_text(TEXT + DATASETS).project
+    assert select(project, selected, excluded) == list(expected)
+
+
+def test_what_a_dataset_reads() -> None:
+    project = load_text(TEXT + DATASETS).project
+    assert (parents(project, "x"), sources_of(project, "x")) == (("d", "e", "b"), ())
+    assert (parents(project, "y"), sources_of(project, "y")) == (("a",), ("users", "clicks"))
+    assert (parents(project, "z"), sources_of(project, "z")) == ((), ())
+    assert dependency_order(project) == ["a", "b", "c", "d", "e"]
+    assert build_order(project) == ["a", "b", "c", "d", "e", "y", "x", "z"]
+    with pytest.raises(PlanError, match="unknown feature table or dataset 'xx'"):
+        select(project, ["xx"])
 
 
 def graph(edges: dict[str, list[str]]) -> Project:
