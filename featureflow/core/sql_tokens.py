@@ -88,7 +88,7 @@ _CLOCK = _words(
 _GRAMMAR = _words(
     """
     and or not in is null true false like ilike rlike regexp between case when then else end as xor div escape
-    distinct from at
+    distinct from
     """
 )
 _TYPES = {

@@ -400,3 +400,9 @@ def test_any_text_gives_a_value_or_one_line(text: str) -> None:
         assert "\n" not in str(error).replace(repr(text), "")
     else:
         assert len(expression.series(FRAME.drop_nulls())) == 2
+
+
+def test_at_is_a_column_unless_a_time_zone_follows():
+    frame = FRAME.select(pl.col("ts").alias("at"))
+    assert value("at is null", frame) == [False, False, True]
+    assert value("extract(hour from at at time zone 'America/New_York')", frame) == [18, 19, None]
