@@ -37,6 +37,9 @@ def check_rules(scope: Scope) -> Iterator[Finding]:
             if scope.knows_time(dataset.spine):
                 time = scope.time_of_spine(dataset.spine)
                 yield from _freshness(path, entry, time, "spine")
+            columns = scope.columns_of_dataset(name)
+            if columns is not None and not dataset.encode:  # names of encoded columns come from the data
+                yield from _columns(path, entry, columns)
 
 
 def _columns(path: Path, entry: CheckEntry, known: list[str]) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ def learning_rules(scope: Scope) -> Iterator[Finding]:
             yield from _split((*path, "split"), dataset.split, complete=complete)
         if complete:
             yield from _train(path, dataset)
+        yield from _columns(scope, path, dataset)
         yield from _encode_columns(path, dataset)
         for i, entry in enumerate(dataset.encode):
             for j, step in enumerate(entry.with_):
@@ -141,6 +142,23 @@ def _train(path: Path, dataset: Dataset) -> Iterator[Finding]:
         if needed:
             message = f"{what} on the split {TRAIN!r}, and there is none ({known}). Name one of them {TRAIN}."
             yield Finding((*path, *field), message, at_key=True)
+
+
+def _columns(scope: Scope, path: Path, dataset: Dataset) -> Iterator[Finding]:
+    """Columns that are encoded and sampled by exist, where the spec alone knows all columns."""
+    known = scope.columns_of_dataset(str(path[1]))
+    if known is None:
+        return
+    wanted: dict[Path, str] = {
+        (*path, "encode", i, "columns", j): column
+        for i, entry in enumerate(dataset.encode)
+        for j, column in enumerate(entry.columns)
+    }
+    if dataset.sample is not None:
+        wanted[*path, "sample", "column"] = dataset.sample.column
+    for place, column in wanted.items():
+        if column not in known:
+            yield Finding(place, f"the dataset has no column {column!r}. {did_you_mean(column, known)}")
 
 
 def _encode_columns(path: Path, dataset: Dataset) -> Iterator[Finding]:

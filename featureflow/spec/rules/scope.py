@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from featureflow.spec.datasets import Spine
 from featureflow.spec.models import Project
-from featureflow.spec.names import table_columns
+from featureflow.spec.names import dataset_columns, table_columns
 from featureflow.spec.paths import Path
 
 
@@ -65,6 +65,19 @@ class Scope:
             feature = self.project.features[name]
             self._columns[name] = table_columns(feature, self.time_of(feature.source))
         return self._columns[name]
+
+    def columns_of_dataset(self, name: str) -> list[str] | None:
+        """All columns of a dataset but the encoded ones; None where the spec alone does not tell."""
+        dataset = self.project.datasets[name]
+        spine, tables = dataset.spine, [used.table for used in dataset.features]
+        if spine.columns is None and self.columns_of_spine(spine) is None:
+            return None
+        read = all(self.complete("features", table) and self.has_table(table) for table in tables)
+        if not read or not self.complete("datasets", name) or not self.knows_time(spine):
+            return None
+        placed = dataset_columns(dataset, self.time_of_spine(spine), self.columns_if_table)
+        labels = [label.column for label in dataset.label if label.source is None and label.column]
+        return list(dict.fromkeys([*(column for column, _ in placed), *labels]))
 
     def columns_if_table(self, name: str) -> list[tuple[str, Path]] | None:
         """Columns of a feature table with their places in it; None for anything else."""
