@@ -17,7 +17,6 @@ from featureflow.library.shards.columns import (
     element_type_and_shape,
     is_text,
     numpy_column,
-    numpy_dtype,
     string_buffers,
     string_column,
 )
@@ -88,8 +87,10 @@ class Npy:
             if is_text(field.type):
                 columns.append(string_column(arrays[0], arrays[1], field.type))
                 continue
-            stored = arrays[0].view(np.int64) if arrays[0].dtype.kind in "mM" else arrays[0]
-            columns.append(arrow_column(stored.astype(numpy_dtype(field.type), copy=False), field.type))
+            values = arrays[0].view(np.int64) if arrays[0].dtype.kind in "mM" else arrays[0]
+            if pa.types.is_date32(element_type_and_shape(field.type)[0]):
+                values = values.astype(np.int32)  # NumPy's days are int64
+            columns.append(arrow_column(values, field.type))
         return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -183,6 +183,14 @@ def test_a_file_of_npy_is_the_one_that_numpy_writes(tmp_path):
     assert data == b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117) + b"\n" + ARRAYS["patch"][10:].tobytes()
 
 
+def test_a_file_of_npy_of_another_type_is_not_cast(tmp_path):
+    place = ShardPlace("train/p", 0, 1, 0, 3)
+    made = shard_format("npy").encode(pa.table({"x": [1.5, 2.5, 3.5]}), place, ShardOptions())
+    files = {path: b"".join(bytes(b) for b in buffers) for path, buffers in made.files.items()}
+    with pytest.raises(ComputeError, match="float64"):
+        shard_format("npy").decode(files, place, {}, pa.schema([("x", pa.float32())]), ShardOptions())
+
+
 def test_two_columns_of_npy_never_share_a_folder():
     schema = pa.schema([("city", pa.string()), ("city.bytes", pa.int64())])
     with pytest.raises(ComputeError, match=r"'city\.bytes' is one of two"):
