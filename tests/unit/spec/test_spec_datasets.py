@@ -338,7 +338,7 @@ select: {missing: 0.5}
 export: {format: mds, compression: zstd, shuffle: false, normalize: standard, shard_size: 1MiB}
 checks: [{column: user, not_null: true}]
 """.replace("{impute: 0}", "{impute: {strategy: constant, value: 0}}")
-    for spine in ("{source: labels, keys: user}", "{path: a.csv, keys: user, time: t, columns: [x]}"):
+    for spine in ("{source: labels, keys: user}", "{path: a.csv, keys: user, time: t, columns: [a, b]}"):
         made = dataset(text, spine)
         dumped = made.model_dump(mode="json", by_alias=True, exclude_unset=True)
         assert Dataset.model_validate(dumped) == made
