@@ -1,0 +1,1 @@
+"""Whole batches of training data: from exported shards, local or remote, and from datasets in memory."""
