@@ -101,8 +101,12 @@ class Zarr:
         schema: pa.Schema,
         options: ShardOptions,
     ) -> dict[str, bytes]:
-        """The split's ``zarr.json`` with the metadata of all its arrays, and one for each array."""
-        arrays = {field.name: _array_metadata(field, places[0], options) for field in schema}
+        """The split's ``zarr.json`` with the metadata of all its arrays, and one for each array.
+
+        A split without shards is a group of arrays without rows.
+        """
+        place = places[0] if places else ShardPlace(split, 0, 1, 0, 0)
+        arrays = {field.name: _array_metadata(field, place, options) for field in schema}
         # kept in the group, too, as zarr-python and xarray do it: one request opens the group on any store
         together = {"kind": "inline", "must_understand": False, "metadata": arrays}
         group = {"zarr_format": 3, "node_type": "group", "attributes": {}, "consolidated_metadata": together}

@@ -260,7 +260,9 @@ def test_an_empty_split_of_zarr_is_a_group_of_empty_arrays(tmp_path):
     offered, place = shard_format("zarr"), ShardPlace("test/part-00000-of-00001", 0, 1, 0, 0)
     made = offered.encode(table().slice(0, 0), place, ShardOptions())
     assert made.files == {}
-    for path, data in offered.index("test", [place], [made.entry], SCHEMA, ShardOptions()).items():
+    files = offered.index("test", [place], [made.entry], SCHEMA, ShardOptions())
+    assert files == offered.index("test", [], [], SCHEMA, ShardOptions())
+    for path, data in files.items():
         target = tmp_path / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
