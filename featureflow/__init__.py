@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from featureflow.datasets.dataset import Dataset
     from featureflow.datasets.store import Store, open  # noqa: A004  (read as ff.open)
+    from featureflow.loaders.shards import load_shards
     from featureflow.tables.table import Table
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ _HOMES = {
     "Store": "featureflow.datasets.store",
     "Table": "featureflow.tables.table",
     "open": "featureflow.datasets.store",
+    "load_shards": "featureflow.loaders.shards",
     **dict.fromkeys(_ERRORS, "featureflow.core.errors"),
 }
 
@@ -58,6 +60,7 @@ __all__ = [  # noqa: RUF022  (what people use first, then what they catch)
     "Store",
     "Table",
     "Dataset",
+    "load_shards",
     "FeatureflowError",
     "SpecError",
     "PlanError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from featureflow.core.errors import PlanError, Problem, SpecError
+from featureflow.core.errors import PlanError
 from featureflow.spec.load import LoadedProject, load_project, load_text
 from featureflow.spec.models import Target
 from featureflow.spec.selection import select as select_tables
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
     from featureflow.datasets.dataset import Dataset
     from featureflow.datasets.store import Store
+    from featureflow.execute.compiling import Compiled
     from featureflow.execute.planner import BuildPlan
     from featureflow.execute.site import Site
+    from featureflow.loaders.shards import Shards
     from featureflow.observe.progress import Progress
     from featureflow.observe.report import RunReport
     from featureflow.observe.spec_tests import SpecTestResult
     from featureflow.plan.dataset_nodes import CompiledDataset
-    from featureflow.plan.nodes import CompiledTable, Input
-    from featureflow.plan.scan import ScannedSource
+    from featureflow.plan.nodes import CompiledTable
+    from featureflow.spec.exports import Export
     from featureflow.tables.table import Table
 
 _UNITS = {
@@ -137,7 +139,7 @@ class Project:
         SourceError
             If files are missing or do not have one schema.
         """
-        return self._compile(list(self.loaded.project.features))[0]
+        return self._compiled(list(self.loaded.project.features)).tables
 
     def compile_datasets(self) -> dict[str, CompiledDataset]:
         """Type-check all datasets, and the tables and sources that they use.
@@ -147,85 +149,12 @@ class Project:
         SpecError, SourceError
             As `compile`.
         """
-        return self._compile(list(self.loaded.project.datasets))[1]
+        return self._compiled(list(self.loaded.project.datasets)).datasets
 
-    def _compile(
-        self, names: list[str]
-    ) -> tuple[dict[str, CompiledTable], dict[str, CompiledDataset], dict[str, ScannedSource]]:
-        """Compile tables and datasets, with the tables that they build on and the sources that these read."""
-        from featureflow.execute.planner import source_specs
-        from featureflow.plan.columns import as_input
-        from featureflow.plan.compile import compile_project
-        from featureflow.plan.compile_dataset import compile_datasets, spine_name
-        from featureflow.plan.scan import scan_source
-        from featureflow.spec.dependencies import ancestors, sources_of
+    def _compiled(self, names: list[str]) -> Compiled:
+        from featureflow.execute.compiling import compile_names
 
-        project = self.loaded.project
-        wanted = set(names).union(*(ancestors(project, name) for name in names)) if names else set()
-        tables = [name for name in project.features if name in wanted]
-        datasets = [name for name in project.datasets if name in wanted]
-        sources = {source for name in (*tables, *datasets) for source in sources_of(project, name)}
-        sources.update(spine_name(name) for name in datasets if project.datasets[name].spine.files)
-        root = str(self.loaded.root)
-        self._refuse_missing_functions(tables, sources & set(project.sources))
-        scanned = {
-            name: scan_source(name, source, root, self.scratch)
-            for name, source in source_specs(project).items()
-            if name in sources
-        }
-        problems = [
-            self.loaded.problem((*_section_of(name), *place), message)
-            for name, found in scanned.items()
-            for place, message in ((tuple(p.split(".")), m) for p, m in found.reader.problems)
-        ]
-        problems += self._wrong_checks(
-            {
-                name: ("sources", found.input, None)
-                for name, found in scanned.items()
-                if name in project.sources
-            }
-        )
-        inputs = {name: found.input for name, found in scanned.items()}
-        compiled, made = {}, {}
-        try:
-            compiled = compile_project(self.loaded, inputs, tables)
-            made = compile_datasets(self.loaded, inputs, compiled, datasets)
-        except SpecError as error:
-            raise SpecError([*problems, *error.problems]) from None
-        problems += self._wrong_checks(
-            {name: ("features", as_input(table), table.keys) for name, table in compiled.items()}
-        )
-        problems += self._wrong_checks(
-            {name: ("datasets", dataset.as_input, dataset.keys) for name, dataset in made.items()}
-        )
-        if problems:
-            raise SpecError(problems)
-        return compiled, made, scanned
-
-    def _refuse_missing_functions(self, tables: Iterable[str], sources: Iterable[str]) -> None:
-        from featureflow.plan.functions import function_problems
-
-        project, folder = self.loaded.project, os.path.abspath(self.loaded.root)
-        places = {("sources", name): project.sources[name].udf for name in sources}
-        places |= {("features", name): project.features[name].udf for name in tables}
-        problems = [
-            self.loaded.problem((*place, *below), message)
-            for place, udfs in places.items()
-            for below, message in function_problems(udfs, folder)
-        ]
-        if problems:
-            raise SpecError(problems)
-
-    def _wrong_checks(self, inputs: Mapping[str, tuple[str, Input, tuple[str, ...] | None]]) -> list[Problem]:
-        """Mistakes in the checks of sources or tables, given by name: section, columns, a table's keys."""
-        from featureflow.execute.checking import bind, check_problems
-
-        found = []
-        for name, (section, seen, keys) in inputs.items():
-            checks = bind(getattr(self.loaded.project, section)[name].each_check, f"{section}.{name}")
-            for entry, field, message in check_problems(checks, seen.columns, seen.time, keys):
-                found.append(self.loaded.problem((section, name, "checks", entry, field), message))
-        return found
+        return compile_names(self.loaded, names, self.scratch)
 
     def plan(
         self,
@@ -259,12 +188,12 @@ class Project:
 
         names = select_tables(self.loaded.project, list(select), list(exclude))
         tables = [name for name in names if name in self.loaded.project.features]
-        compiled, datasets, scanned = self._compile(names)
-        read = {name for dataset in datasets.values() for name in tables_read(dataset)}
-        plan = Planner(self.loaded, compiled, scanned, site).plan(
+        found = self._compiled(names)
+        read = {name for dataset in found.datasets.values() for name in tables_read(dataset)}
+        plan = Planner(self.loaded, found.tables, found.sources, site).plan(
             tables, full=full, only=_time_range(start, end), read=read
         )
-        plan.datasets = [prepare(dataset, plan, full=full) for dataset in datasets.values()]
+        plan.datasets = [prepare(dataset, plan, full=full) for dataset in found.datasets.values()]
         return plan
 
     def build(
@@ -289,7 +218,89 @@ class Project:
         begun = time.monotonic()
         with self._site(progress) as site:
             plan = self._plan(site, select, exclude, start, end, full)
-            return run_build(self.loaded, plan, begun)
+            return run_build(self.loaded, plan, begun, self._export_stage)
+
+    def _export_stage(self, name: str, site: Site) -> list[dict[str, Any]]:
+        options = self.loaded.project.datasets[name].export
+        return [] if options is None else [self._export(self.dataset(name), options, site, replace=False)[1]]
+
+    def export(
+        self,
+        dataset: str,
+        options: Export | Mapping[str, Any] | None = None,
+        *,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> Shards:
+        """Write a published version of a dataset as training shards.
+
+        Parameters
+        ----------
+        dataset
+            ``name`` or ``name@2``.
+        options
+            As under ``export:`` in a spec; what the spec says (or its defaults) if omitted.
+        replace
+            Whether shards of other options in the same folder may be removed.
+
+        Returns
+        -------
+        Shards
+            Ready to load, as `featureflow.load_shards` of the folder.
+
+        Raises
+        ------
+        ComputeError
+            If there are nulls about which the options say nothing, or values that the shards can't hold.
+        TableError
+            If there is no such version, or other shards are in the folder.
+        """
+        from featureflow.loaders.shards import load_shards
+        from featureflow.spec.exports import Export
+
+        opened = self.dataset(dataset)
+        if options is None:
+            spec = self.loaded.project.datasets.get(opened.name)
+            options = spec.export if spec is not None and spec.export is not None else Export()
+        elif not isinstance(options, Export):
+            options = Export.model_validate(dict(options))
+        with self._site(progress) as site:
+            folder, _ = self._export(opened, options, site, replace=replace)
+        return load_shards(folder)
+
+    def _export(
+        self, dataset: Dataset, options: Export, site: Site, *, replace: bool
+    ) -> tuple[str, dict[str, Any]]:
+        from featureflow.export.dataset import export_dataset
+
+        stages: dict[str, int] = {}
+
+        def shown(stage: str, done: int, total: int) -> None:
+            name = f"{dataset.name}: {stage}"
+            if name not in stages:
+                site.progress.stage(name, total)
+            site.progress.advance(name, tasks=done - stages.get(name, 0))
+            stages[name] = done
+
+        folder, manifest = export_dataset(
+            dataset,
+            options,
+            store_url=self.store_url,
+            executor=site.executor,
+            scratch=site.scratch,
+            progress=shown,
+            replace=replace,
+        )
+        shards = [shard for split in manifest.splits.values() for shard in split]
+        return folder, {
+            "dataset": dataset.name,
+            "version": dataset.version,
+            "folder": folder,
+            "format": manifest.format,
+            "shards": len(shards),
+            "rows": sum(shard.rows for shard in shards),
+            "bytes": sum(file.bytes for shard in shards for file in shard.files),
+        }
 
     def training_set(
         self,
@@ -405,13 +416,6 @@ class Project:
         from featureflow.observe.html import project_html
 
         return project_html(self.loaded, self.store_url)
-
-
-def _section_of(name: str) -> tuple[str, ...]:
-    """Place in the spec of the source behind an input."""
-    return (
-        ("datasets", name.removesuffix(".spine"), "spine") if name.endswith(".spine") else ("sources", name)
-    )
 
 
 def _load(path: str | Path | LoadedProject | None) -> LoadedProject:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,16 +14,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featureflow.core.errors import TableError
-from featureflow.core.roles import Roles
+from featureflow.core.roles import EMBARGOED, Roles
 from featureflow.core.storage import join
 from featureflow.datasets.encoding import SUFFIX
-from featureflow.datasets.fitted import Fitted
+from featureflow.execute.sizing import row_bytes
+from featureflow.loaders.shards import Shards, memory_shards
 from featureflow.spec.suggest import did_you_mean
+from featureflow.tables.parquet_files import StagedFile
 from featureflow.tables.store import open_table
 from featureflow.tables.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from featureflow.datasets.encoder import DatasetEncoder
 
 DATASETS = "datasets"
 
@@ -30,7 +37,7 @@ def dataset_url(store_url: str, name: str) -> str:
     return join(store_url, DATASETS, name)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A version of a dataset; immutable, so what it reads never changes.
 
@@ -124,7 +131,7 @@ class Dataset:
         CorruptionError
             If stored bytes are not those that were written.
         """
-        names = self._stored(encoded=encoded)
+        names = self.stored_names(encoded=encoded)
         wanted = list(names if columns is None else columns)
         for name in wanted:
             if name not in names:
@@ -133,9 +140,8 @@ class Dataset:
         self._check_split(split)
         role = self.roles.split
         extra = [role] if split is not None and role is not None and role not in read else []
-        files = sorted(self.table.state.files, key=lambda staged: staged.bucket)
         parts = []
-        for part in self.table.scan_files(tuple(files)).tables([*read, *extra]):
+        for part in self.table.scan_files(self.files).tables([*read, *extra]):
             if split is not None and role is not None:
                 part = part.filter(pc.equal(part.column(role), split).combine_chunks())  # noqa: PLW2901
             parts.append(part.select(read).rename_columns(wanted))
@@ -144,22 +150,99 @@ class Dataset:
         fields = [pa.field(name, self.schema.field(names[name]).type) for name in wanted]
         return pa.schema(fields).empty_table()
 
-    def _stored(self, *, encoded: bool) -> dict[str, str]:
-        """Column as it is called outside, to the stored one."""
+    @property
+    def files(self) -> tuple[StagedFile, ...]:
+        """Files of the version, in the order of their rows."""
+        return tuple(sorted(self.table.state.files, key=lambda staged: staged.bucket))
+
+    def stored_names(self, *, encoded: bool = True) -> dict[str, str]:
+        """Column as it is called outside, to the stored one; see `to_arrow`."""
         raw = [name for name in self.schema.names if not name.endswith(SUFFIX)]
-        fitted = self._fitted
-        if fitted is None or not encoded:
+        if self.record["dataset"]["encoder"] is None or not encoded:
             return {name: name for name in raw}
-        found: dict[str, str] = {}
-        for name in raw:
-            made = fitted.sources.get(name)
-            found.update({name: name} if made is None else {one: f"{one}{SUFFIX}" for one in made})
-        return found
+        encoder, kept = self.encoder, set(self.roles.features)
+        made = encoder.fitted_.sources
+        names = {
+            name: [(one, f"{one}{SUFFIX}") for one in made[name]] if name in made else [(name, name)]
+            for name in raw
+        }
+        features = set(encoder.input_types_)
+        return {
+            one: stored
+            for name, found in names.items()
+            for one, stored in found
+            if one in kept or name not in features
+        }
+
+    @cached_property
+    def loaded(self) -> Shards:
+        """The rows in memory, with the loaders of exported shards; read once.
+
+        Raises
+        ------
+        TableError
+            If they would take more than half of this machine's memory: export them.
+        """
+        roles = self.roles
+        wanted = [*roles.keys, *([roles.time] if roles.time else []), *roles.features, *roles.labels]
+        wanted += [name for name in (roles.split, roles.fold, roles.weight) if name]
+        width = sum(row_bytes(self.schema.field(self.stored_names()[name]).type) for name in wanted)
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        if self.rows * width > limit:
+            raise TableError(
+                f"{self}: its rows take {self.rows * width / 1e9:.1f} GB, more than half of the memory. Export "
+                f"shards and load those: `featureflow export {self.name}`, then ff.load_shards(…)."
+            )
+        rows = self.to_arrow(columns=wanted)
+        if roles.labels:  # a horizon that is not over teaches nothing
+            known = [rows.column(name).is_valid() for name in roles.labels]
+            rows = rows.filter(reduce(pc.or_, known))
+        splits = [name for name in self.splits if name != EMBARGOED]
+        return memory_shards(rows, roles, name=str(self), splits=splits or None)
+
+    def torch(self, batch_size: int = 1024, split: str | None = None, **options: Any) -> Any:
+        """Give batches as dicts of tensors, from memory: see `featureflow.loaders.shards.Shards.torch`.
+
+        Rows whose labels are all null, and those that down-sampling left out, are not among them.
+        """
+        return self.loaded.torch(batch_size, split, **options)
+
+    def numpy(self, batch_size: int = 1024, split: str | None = None, **options: Any) -> Any:
+        """Give batches as dicts of arrays, from memory: see `featureflow.loaders.shards.Shards.numpy`."""
+        return self.loaded.numpy(batch_size, split, **options)
+
+    @cached_property
+    def encoder(self) -> DatasetEncoder:
+        """The fitted encoders as a scikit-learn transformer, from raw features to those that a model gets.
+
+        Raises
+        ------
+        TableError
+            If the dataset has no ``encode:``.
+        """
+        from featureflow.datasets.encoder import DatasetEncoder
+
+        given = self.record["dataset"]["encoder"]
+        if given is None:
+            raise TableError(f"{self}: has no `encode:` in its spec, so there is nothing to encode with.")
+        encoder: DatasetEncoder = DatasetEncoder.from_json(json.loads(given))
+        return encoder
 
     @property
-    def _fitted(self) -> Fitted | None:
-        given = self.record["dataset"]["encoder"]
-        return None if given is None else Fitted.from_json(given)
+    def selection(self) -> pd.DataFrame:
+        """What ``select:`` found about each feature, and why it was kept or dropped.
+
+        Raises
+        ------
+        TableError
+            If the dataset has no ``select:``.
+        """
+        import pandas as pd
+
+        given = self.record["dataset"]["selection"]
+        if given is None:
+            raise TableError(f"{self}: has no `select:` in its spec.")
+        return pd.DataFrame(json.loads(given)["features"])
 
     def _check_split(self, split: str | None) -> None:
         if split is None:

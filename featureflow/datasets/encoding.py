@@ -17,6 +17,8 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import write_atomic
 from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.fitting import Fitting, begin, merge
+from featureflow.datasets.selection import Selecting, Selection
+from featureflow.datasets.selection import merge as merge_selections
 from featureflow.execute.driver import Task, run_tasks
 from featureflow.execute.exchange import read_bucket, write_buckets
 from featureflow.execute.site import Site
@@ -161,6 +163,52 @@ def fit_encoders(
     known = os.path.join(folder, name[:2], f"{name}.arrow")
     _run(site, stage, [Task(known, know_before, (gathered, place, known), f"{stage}: out of time")])
     return Encoding(place, known)
+
+
+def select_chunk(
+    read: Reader, piece: int, selecting: Selecting, encoding: Encoding | None, split: str | None, path: str
+) -> str:
+    """Take the statistics that a selection needs of one piece's train rows, as they are after encoding."""
+    if not os.path.exists(path):
+        rows = read(piece)
+        rows = rows.filter(pa.array(train_rows(rows, split)))
+        if encoding is not None:
+            # what a row knew of its own label does not matter for whether a feature is kept
+            made = encoding.fitted.transform(rows)
+            rows = rows.drop_columns([name for name in made.schema.names if name in rows.schema.names])
+            rows = pa.table([*rows.columns, *made.columns], names=[*rows.schema.names, *made.schema.names])
+        write_atomic(path, selecting.chunk(rows.select(list(selecting.columns))), durable=False)
+    return path
+
+
+def select_features(
+    dataset: CompiledDataset,
+    features: tuple[str, ...],
+    read: Reader,
+    encoding: Encoding | None,
+    n_pieces: int,
+    mark: str,
+    site: Site,
+) -> Selection | None:
+    """Choose features on the train rows; None without ``select:``."""
+    spec = dataset.spec
+    if spec.select is None:
+        return None
+    split = "split" if spec.split is not None else None
+    names = (*dataset.keys, *([dataset.time] if dataset.time else []))
+    identity = tuple(name for name in names if name not in features)
+    selecting = Selecting(spec.select, features, label=spec.select.label, identity=identity)
+    place = "" if encoding is None else encoding.path
+    marks = [fingerprint([mark, "select", place, i]) for i in range(n_pieces)]
+    folder = os.path.join(site.scratch, "exchange")
+    paths = [os.path.join(folder, name[:2], f"{name}.bin") for name in marks]
+    stage = f"{dataset.name}: select"
+    tasks = [
+        Task(path, select_chunk, (read, i, selecting, encoding, split, path), f"{stage}, piece {i}")
+        for i, path in enumerate(paths)
+    ]
+    _run(site, stage, tasks)
+    return selecting.decide(merge_selections(_bytes_of(path) for path in paths))
 
 
 def _run(site: Site, stage: str, tasks: list[Task]) -> None:

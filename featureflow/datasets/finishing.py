@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,15 +13,17 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from featureflow.contracts.encoder import Json
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.roles import Roles
 from featureflow.core.storage import write_atomic
 from featureflow.datasets.assembly import Assembly, assemble
-from featureflow.datasets.encoding import SUFFIX, TRAIN, Encoding, fit_encoders
+from featureflow.datasets.encoding import SUFFIX, TRAIN, Encoding, fit_encoders, select_features
 from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.leaks import LeakSummary, check_leaks, leak_summary
 from featureflow.datasets.planning import ALL
 from featureflow.datasets.sampling import sample_weights
+from featureflow.datasets.selection import Selection
 from featureflow.datasets.splits import (
     ClassCounts,
     SplitCounts,
@@ -83,7 +85,8 @@ class Finished:
     files: list[StagedFile]
     counts: SplitCounts
     warnings: tuple[str, ...]
-    encoder: Fitted | None = None
+    encoder: Json = None
+    selection: Selection | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What the version remembers."""
@@ -94,7 +97,9 @@ class Finished:
             "split": self.counts.to_json(),
             "splits": list(self.counts.rows),
             "warnings": list(self.warnings),
-            "encoder": None if self.encoder is None else self.encoder.to_json(),
+            # as text: a record sorts its mappings, and the order of features means something
+            "encoder": None if self.encoder is None else json.dumps(self.encoder),
+            "selection": None if self.selection is None else json.dumps(self.selection.report),
         }
 
 
@@ -225,8 +230,14 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
         )
     raw = read_piece(job, 0).schema
     encoding = fit_encoders(dataset, raw, partial(read_piece, job), n_pieces, job.mark, site)
-    encoder = None if encoding is None else encoding.fitted
-    extra = [] if encoder is None else [pa.field(f"{o.name}{SUFFIX}", o.type) for o in encoder.outputs]
+    fitted = None if encoding is None else encoding.fitted
+    roles = _roles(dataset, fitted)
+    selection = select_features(
+        dataset, roles.features, partial(read_piece, job), encoding, n_pieces, job.mark, site
+    )
+    if selection is not None:
+        roles = replace(roles, features=selection.kept)
+    extra = [] if fitted is None else [pa.field(f"{o.name}{SUFFIX}", o.type) for o in fitted.outputs]
     schema = storable(pa.schema([*raw, *extra]))
     before = np.cumsum([0, *(one.counts.rows.get(TRAIN, one.rows) for one in made)]).tolist()
     stage = f"{dataset.name}: write"
@@ -243,16 +254,39 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
     ]
     run_tasks(site.executor, tasks, done)
     files.sort(key=lambda staged: staged.bucket)
-    return Finished(job.assembly, schema, _roles(dataset, encoder), files, counts, warnings, encoder)
+    encoder = None if fitted is None and selection is None else _encoder(dataset, fitted, selection, raw)
+    return Finished(job.assembly, schema, roles, files, counts, warnings, encoder, selection)
 
 
-def _roles(dataset: CompiledDataset, encoder: Fitted | None) -> Roles:
+def _raw_features(dataset: CompiledDataset) -> list[str]:
+    """Raw columns that features are made of; what is encoded is meant for the model, also a column of the spine."""
+    encoded = [name for entry in dataset.spec.encode for name in entry.columns]
+    return list(dict.fromkeys([*dataset.features, *encoded]))
+
+
+def _encoder(
+    dataset: CompiledDataset, fitted: Fitted | None, selection: Selection | None, raw: pa.Schema
+) -> Json:
+    """The fitted encoders and the selection as the version remembers them."""
+    from featureflow.datasets.encoder import DatasetEncoder
+
+    spec = dataset.spec
+    made = DatasetEncoder.of(
+        fitted or Fitted((), {}, dataset.time, ()),
+        pa.schema([raw.field(name) for name in _raw_features(dataset)]),
+        encode=spec.encode,
+        select=spec.select,
+        kept=None if selection is None else selection.kept,
+        label_delay=str(spec.horizon),
+    )
+    return made.to_json()
+
+
+def _roles(dataset: CompiledDataset, fitted: Fitted | None) -> Roles:
     """Parts of the columns; of an encoded feature, what is made of it."""
     spec = dataset.spec
-    made = {} if encoder is None else encoder.sources
-    features = [name for feature in dataset.features for name in made.get(feature, (feature,))]
-    # what is encoded is meant for the model, also if it is a column of the spine
-    features += [name for source, names in made.items() if source not in dataset.features for name in names]
+    made = {} if fitted is None else fitted.sources
+    features = [name for feature in _raw_features(dataset) for name in made.get(feature, (feature,))]
     return Roles(
         keys=dataset.keys,
         time=dataset.time,

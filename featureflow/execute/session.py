@@ -37,6 +37,9 @@ from featureflow.tables.commit import Published
 from featureflow.tables.parquet_files import StagedFile
 from featureflow.tables.state import current_state
 
+#: Writes shards of a dataset's latest version, if its spec asks for them; returns what it did, for the report.
+ExportStage = Callable[[str, Site], list[dict[str, Any]]]
+
 
 class DatasetStage(Protocol):
     """A dataset of a build. It is made after the tables that it reads, and published with them or not at all."""
@@ -88,8 +91,11 @@ class _Built:
 class Session:
     """Walks a build plan; see `run_build`."""
 
-    def __init__(self, loaded: LoadedProject, plan: BuildPlan, begun: float) -> None:
-        self._loaded, self._plan, self._begun = loaded, plan, begun
+    def __init__(
+        self, loaded: LoadedProject, plan: BuildPlan, begun: float, export: ExportStage | None = None
+    ) -> None:
+        self._loaded, self._plan, self._begun, self._export = loaded, plan, begun, export
+        self._exports: list[dict[str, Any]] = []
         self._site: Site = plan.site
         self._started = datetime.now(UTC)
         self._now_us = int(self._started.timestamp() * 1_000_000)
@@ -102,6 +108,7 @@ class Session:
         """Build all tables, then publish them one after the other."""
         progress = self._site.progress
         progress.start(f"build {self._loaded.project.project}")
+        outcomes: list[TableOutcome] = []
         try:
             self._refuse_unknown_references()
             sources = self._check_sources()
@@ -113,8 +120,13 @@ class Session:
             self._refuse_failed(results)
             outcomes = [self._publish(table) for table in built]
             outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
+            if self._export is not None:  # of what is published: a failure here takes no version back
+                for dataset in self._plan.datasets:
+                    self._exports += self._export(dataset.name, self._site)
         except BaseException as error:
-            self._write(self._report([], "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"))
+            self._write(
+                self._report(outcomes, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            )
             raise
         finally:
             progress.finish()
@@ -267,6 +279,7 @@ class Session:
             tables=outcomes,
             stages=stages,
             warnings=self._warnings,
+            exports=self._exports,
         )
 
     def _write(self, report: RunReport) -> None:
@@ -287,10 +300,12 @@ class Session:
         }
 
 
-def run_build(loaded: LoadedProject, plan: BuildPlan, begun: float) -> RunReport:
-    """Run a build plan.
+def run_build(
+    loaded: LoadedProject, plan: BuildPlan, begun: float, export: ExportStage | None = None
+) -> RunReport:
+    """Run a build plan; ``export`` is called for each dataset when all versions are published.
 
     Everything is computed and checked before the first commit, so that a failed check or task publishes nothing. The
     report and the lineage are written to ``runs/<build id>/`` in the store whatever happens.
     """
-    return Session(loaded, plan, begun).run()
+    return Session(loaded, plan, begun, export).run()

@@ -95,6 +95,9 @@ class RunReport:
         One sentence each.
     dashboard
         Address of the cluster's dashboard, if there was one.
+    exports
+        Shards that are there now, by dataset: ``dataset``, ``version``, ``folder``, ``format``, ``shards``, ``rows``,
+        ``bytes``.
     """
 
     build_id: str
@@ -107,6 +110,7 @@ class RunReport:
     stages: list[StageReport]
     warnings: list[str] = field(default_factory=list)
     dashboard: str | None = None
+    exports: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def published(self) -> list[TableOutcome]:

@@ -1,0 +1,111 @@
+"""Names of a spec to typed tables and datasets: sources are looked at, everything is checked, nothing is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from featureflow.core.errors import Problem, SpecError
+from featureflow.execute.checking import bind, check_problems
+from featureflow.execute.planner import source_specs
+from featureflow.plan.columns import as_input
+from featureflow.plan.compile import compile_project
+from featureflow.plan.compile_dataset import compile_datasets, spine_name
+from featureflow.plan.dataset_nodes import CompiledDataset
+from featureflow.plan.functions import function_problems
+from featureflow.plan.nodes import CompiledTable, Input
+from featureflow.plan.scan import ScannedSource, scan_source
+from featureflow.spec.dependencies import ancestors, sources_of
+from featureflow.spec.load import LoadedProject
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Tables in the order in which they can be built, datasets, and the sources (and spines of files) behind them."""
+
+    tables: dict[str, CompiledTable]
+    datasets: dict[str, CompiledDataset]
+    sources: dict[str, ScannedSource]
+
+
+def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Compiled:
+    """Type-check tables and datasets, with the tables that they build on and the sources that these read.
+
+    Raises
+    ------
+    SpecError
+        With every mistake, each with file, line and column.
+    SourceError
+        If files are missing or do not have one schema.
+    """
+    project = loaded.project
+    wanted = set(names).union(*(ancestors(project, name) for name in names)) if names else set()
+    tables = [name for name in project.features if name in wanted]
+    datasets = [name for name in project.datasets if name in wanted]
+    sources = {source for name in (*tables, *datasets) for source in sources_of(project, name)}
+    sources.update(spine_name(name) for name in datasets if project.datasets[name].spine.files)
+    root = str(loaded.root)
+    _refuse_missing_functions(loaded, tables, sources & set(project.sources))
+    scanned = {
+        name: scan_source(name, source, root, scratch)
+        for name, source in source_specs(project).items()
+        if name in sources
+    }
+    problems = [
+        loaded.problem((*_section_of(name), *place), message)
+        for name, found in scanned.items()
+        for place, message in ((tuple(p.split(".")), m) for p, m in found.reader.problems)
+    ]
+    problems += _wrong_checks(
+        loaded,
+        {name: ("sources", found.input, None) for name, found in scanned.items() if name in project.sources},
+    )
+    inputs = {name: found.input for name, found in scanned.items()}
+    compiled, made = {}, {}
+    try:
+        compiled = compile_project(loaded, inputs, tables)
+        made = compile_datasets(loaded, inputs, compiled, datasets)
+    except SpecError as error:
+        raise SpecError([*problems, *error.problems]) from None
+    problems += _wrong_checks(
+        loaded, {name: ("features", as_input(table), table.keys) for name, table in compiled.items()}
+    )
+    problems += _wrong_checks(
+        loaded, {name: ("datasets", dataset.as_input, dataset.keys) for name, dataset in made.items()}
+    )
+    if problems:
+        raise SpecError(problems)
+    return Compiled(compiled, made, scanned)
+
+
+def _section_of(name: str) -> tuple[str, ...]:
+    """Place in the spec of the source behind an input."""
+    return (
+        ("datasets", name.removesuffix(".spine"), "spine") if name.endswith(".spine") else ("sources", name)
+    )
+
+
+def _refuse_missing_functions(loaded: LoadedProject, tables: Iterable[str], sources: Iterable[str]) -> None:
+    project, folder = loaded.project, os.path.abspath(loaded.root)
+    places = {("sources", name): project.sources[name].udf for name in sources}
+    places |= {("features", name): project.features[name].udf for name in tables}
+    problems = [
+        loaded.problem((*place, *below), message)
+        for place, udfs in places.items()
+        for below, message in function_problems(udfs, folder)
+    ]
+    if problems:
+        raise SpecError(problems)
+
+
+def _wrong_checks(
+    loaded: LoadedProject, inputs: Mapping[str, tuple[str, Input, tuple[str, ...] | None]]
+) -> list[Problem]:
+    """Mistakes in the checks of sources or tables, given by name: section, columns, a table's keys."""
+    found = []
+    for name, (section, seen, keys) in inputs.items():
+        checks = bind(getattr(loaded.project, section)[name].each_check, f"{section}.{name}")
+        for entry, field, message in check_problems(checks, seen.columns, seen.time, keys):
+            found.append(loaded.problem((section, name, "checks", entry, field), message))
+    return found
