@@ -25,13 +25,15 @@ settings.load_profile(os.environ.get("FEATUREFLOW_HYPOTHESIS", "ci"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests marked `slow`, unless -m or a single test's id asks for them."""
+    """Leave out tests marked `slow` or `readers`, unless -m or a single test's id asks for them."""
     if config.getoption("-m") or any("::" in argument for argument in config.args):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    asked_for = [
+        item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("readers")
+    ]
+    if asked_for:
+        config.hook.pytest_deselected(items=asked_for)
+        items[:] = [item for item in items if item not in asked_for]
 
 
 @dataclass

@@ -77,7 +77,9 @@ def make(root: Path, name: str, options: list[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", nargs="?", type=Path, default=default_root())
     parser.add_argument("--only", choices=tuple(STEPS), help="one of the two")
     parser.add_argument("--pip", nargs=argparse.REMAINDER, default=[], help="options for every `pip install`")
