@@ -50,6 +50,7 @@ class Roles:
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> Roles:
         """Read what `to_json` wrote."""
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-        )
+        read: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+        }
+        return cls(**read)
