@@ -14,8 +14,11 @@ from featureflow.cli.app import application
 from featureflow.core import errors
 from featureflow.core.sql_tokens import FUNCTIONS
 from featureflow.library.aggregations import make
-from featureflow.spec import models
-from featureflow.spec.checks import KINDS, CheckEntry
+from featureflow.spec import datasets, encode, exports, models, splits
+from featureflow.spec.checks import KINDS
+from featureflow.spec.encode import EncodeStep
+from featureflow.spec.encoders import ENCODERS
+from featureflow.spec.exports import COMPRESSIONS, RECORD_FORMATS
 from featureflow.spec.ops import OPS
 
 LANGUAGE = (DOCS / "spec-language.md").read_text()
@@ -103,16 +106,39 @@ def test_check_is_documented(kind):
 
 MODELS = [
     thing
-    for thing in (*vars(models).values(), CheckEntry)
+    for thing in {
+        name: thing
+        for module in (models, datasets, encode, exports, splits)
+        for name, thing in vars(module).items()
+    }.values()
     if isinstance(thing, type) and issubclass(thing, BaseModel) and thing.model_fields
 ]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_key_of_the_language_is_documented(model):
-    names = [field.alias or name for name, field in model.model_fields.items()]
+    names = [field.alias or name for name, field in model.model_fields.items() if model is not EncodeStep]
+    names = [name for name in names if not name.startswith("<")]  # what is written beside the others
     missing = [n for n in names if not re.search(rf"[`{{ ]{n}[`:,]", LANGUAGE)]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_encoder_is_documented_with_its_parameters(name):
+    encoders = LANGUAGE[LANGUAGE.index("\n### Encoders\n") : LANGUAGE.index("\n### Selection\n")]
+    (row,) = [line for line in encoders.splitlines() if line.startswith(f"| `{name}` |")]
+    for key, parameter in ENCODERS[name].params.items():
+        assert f"`{key}`" in row
+        for word in parameter.schema.get("enum", ()):
+            assert f"`{word}`" in row
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESSIONS))
+def test_format_of_shards_is_documented_with_its_compressions(name):
+    export = LANGUAGE[LANGUAGE.index("\n### Export\n") : LANGUAGE.index("\n## Expressions\n")]
+    (row,) = [line for line in export.splitlines() if line.startswith(f"| `{name}` |")]
+    known = ", ".join(f"`{one}`" for one in COMPRESSIONS[name])
+    assert row == f"| `{name}` | {'yes' if name in RECORD_FORMATS else 'no'} | {known} |"
 
 
 def test_every_sql_function_is_documented():

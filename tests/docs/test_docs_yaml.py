@@ -16,6 +16,18 @@ sources:
   events: {path: "events/*.parquet", time: ts}
   merchants: {path: merchants.csv, time: valid_from}
 """
+#: what datasets are made of
+DATASET_TABLES = """
+featureflow: 1
+sources:
+  events: {path: "events/*.parquet", time: ts}
+  labels: {path: labels.parquet, time: t}
+  customers: {path: customers.csv, time: since}
+  chargebacks: {path: chargebacks.parquet, time: ts}
+features:
+  card_spend: {source: events, keys: card_id, aggregate: [{column: amount, ops: sum, windows: 1d}]}
+  merchant_stats: {source: events, keys: merchant, aggregate: [{ops: count, windows: 7d, as: "n_{window}"}]}
+"""
 
 
 def whole(block):
@@ -32,6 +44,11 @@ def whole(block):
         rows = "    source: events\n    keys: [id]\n"
         if where == "feature":
             return f"{SOURCE}features:\n  it:\n{rows}{inside}"
+        if where == "datasets":
+            return DATASET_TABLES + block.text
+        if where in ("spine", "rest of a dataset"):
+            spine = "" if where == "spine" else "    spine: {source: labels, keys: [card_id]}\n"
+            return f"{DATASET_TABLES}datasets:\n  it:\n{spine}{inside}"
         if where == "udf":
             return f"allow_python: true\n{SOURCE}features:\n  it:\n{rows}{inside}"
         raise AssertionError(f"{block.name}: unknown mark yaml: {where}")
