@@ -54,7 +54,8 @@ class Chain:
         kind = parse_type(self.kind)
         for step, fitted in zip(self.encoders, self.fitted, strict=False):
             yield step, kind, fitted
-            kind = plain_type(step.outputs(kind, fitted, self.column)[0].type)
+            made = step.outputs(kind, fitted, self.column)
+            kind = plain_type(made[0].type) if made else kind  # a onehot without columns: nothing follows
 
     def next_kind(self) -> pa.DataType:
         """Type that the next step takes."""

@@ -46,12 +46,15 @@ class Fitting:
         Column of the rows' time; for `folds: time`.
     identity
         Columns whose hash decides the fold of a row for `folds: 5`: rows that are equal in them share a fold.
+    others
+        Columns that are not encoded: nothing encoded may have their names.
     """
 
     chains: tuple[Chain, ...]
     labels: Mapping[str, int] = field(default_factory=dict)
     time: str | None = None
     identity: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -124,7 +127,7 @@ class Fitting:
         Raises
         ------
         PlanError
-            If it is not done, or two encoded columns have one name.
+            If it is not done, or an encoded column has the name of another column.
         """
         if not self.done:
             raise PlanError("encode: not all passes over the train rows are done.")
@@ -142,13 +145,14 @@ class Fitting:
             "labels": dict(self.labels),
             "time": self.time,
             "identity": list(self.identity),
+            "others": list(self.others),
         }
 
     @classmethod
     def from_json(cls, given: Json) -> Fitting:
         """Read what `to_json` wrote."""
         chains = tuple(Chain.from_json(chain) for chain in given["chains"])
-        return cls(chains, given["labels"], given["time"], tuple(given["identity"]))
+        return cls(chains, given["labels"], given["time"], tuple(given["identity"]), tuple(given["others"]))
 
 
 def _statistic(step: Json) -> Statistic:
@@ -245,7 +249,9 @@ def begin(
             chain.check()
             _check_target(chain, time, identity)
             chains.append(chain.begun())
-    return Fitting(tuple(chains), known, time, tuple(identity))
+    encoded = {chain.column for chain in chains}
+    others = tuple(name for name in schema.names if name not in encoded)
+    return Fitting(tuple(chains), known, time, tuple(identity), others)
 
 
 def _params(step: str, params: Json, column: str, labels: Mapping[str, int]) -> Json:

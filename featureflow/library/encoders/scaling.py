@@ -193,6 +193,7 @@ class Quantile(_Number):
 
             ends = ndtri(np.array([_BOUND - np.spacing(1), 1 - (_BOUND - np.spacing(1))]))
             made = np.clip(ndtri(made), *ends)
+        made[np.isnan(values)] = np.nan  # of one quantile, NumPy makes a value of NaN
         return made
 
 
