@@ -132,9 +132,10 @@ class Fitting:
         if not self.done:
             raise PlanError("encode: not all passes over the train rows are done.")
         made = Fitted(self.chains, dict(self.labels), self.time, self.identity)
-        if twice := duplicates([output.name for output in made.outputs]):
+        names = [output.name for output in made.outputs]
+        if twice := duplicates([*names, *self.others]):
             raise PlanError(
-                f"encode: several encoded columns are named {twice[0]!r}. Rename an input column."
+                f"encode: two columns are named {twice[0]!r}, at least one of them encoded. Rename the input column."
             )
         return made
 
