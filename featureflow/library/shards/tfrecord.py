@@ -227,9 +227,10 @@ class TfRecord:
         data = decompress(packed, options.compression, entry["raw_bytes"], path=path)
         try:
             starts, lengths = read_frames(data, _HEAD, _TAIL)
-            found = gather_fixed(data, starts + lengths, _TAIL)
-            if (found != _checksums(data, starts, lengths)).any():
-                raise CorruptionError(f"{path}: a record's checksum is wrong. Export again.")
+            heads = starts - _HEAD
+            for at, size in ((heads, np.full(heads.size, 8, np.int64)), (starts, lengths)):
+                if (gather_fixed(data, at + size, _TAIL) != _checksums(data, at, size)).any():
+                    raise CorruptionError(f"{path}: a record's checksum is wrong. Export again.")
             columns = _columns(data, starts, lengths, entry["rows"], schema)
         except (ValueError, ComputeError) as error:
             raise CorruptionError(f"{path}: {error} Export again.") from error
