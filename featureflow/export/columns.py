@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from featureflow.contracts.shard_manifest import ShardColumn
@@ -143,9 +144,12 @@ def _fill_value(name: str, value: Any, kind: pa.DataType) -> Any:
     try:
         if pa.types.is_temporal(kind) and isinstance(value, str):
             return pa.scalar(value).cast(kind).as_py()
-        return pa.scalar(value, kind).as_py()
+        filled = pa.scalar(value, kind).as_py()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
         raise wrong from error
+    if isinstance(value, float) and value != filled and not np.isclose(value, filled, rtol=1e-6):
+        raise wrong  # 1.5 for an integer, 1e39 for a float32: Arrow would cut it
+    return filled
 
 
 def _zero(kind: pa.DataType) -> Any:

@@ -132,15 +132,11 @@ class Converter:
     def _items(self, column: Column, array: pa.Array, kind: pa.DataType) -> pa.Array:
         """Convert lists of any length, level by level; a null inside counts as one of the column's."""
         if not pa.types.is_list(kind):
-            nan = pa.types.is_floating(kind) and column.nan
-            if not nan:
-                self._refuse(column, array.null_count)
             if not pa.types.is_floating(kind):
+                self._refuse(column, array.null_count)
                 return array.cast(kind)
-            values = numpy_column(
-                pa.array(array).cast(pa.float64()) if pa.types.is_decimal(array.type) else array
-            )
-            if not nan and array.null_count == 0:
+            values = numpy_column(array.cast(pa.float64()) if pa.types.is_decimal(array.type) else array)
+            if not column.nan:
                 self._refuse(column, int(np.count_nonzero(np.isnan(values))))
             if pa.types.is_float32(kind) and values.dtype == np.float64:
                 values = self._narrowed(column, values, slice(0, 0))[0]

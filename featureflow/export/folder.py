@@ -115,9 +115,11 @@ def finished(folder: str, wanted: dict[str, Any], *, replace: bool) -> Manifest 
     manifest = read_manifest(folder)
     files = list_tree(folder)
     if manifest is None:
-        if files and UNFINISHED not in files and not replace:
+        # the first file of an export may have been killed before it got its name
+        others = [path for path in files if not path.startswith(".tmp-")]
+        if others and UNFINISHED not in files and not replace:
             raise TableError(
-                f"{folder} is not empty, and holds no shards: {min(files)} is there. Choose another `path`."
+                f"{folder} is not empty, and holds no shards: {min(others)} is there. Choose another `path`."
             )
         return None
     same = all(getattr(manifest, name) == value for name, value in wanted.items())

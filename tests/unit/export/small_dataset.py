@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from featureflow.contracts.shard_format import ShardPlace
 from featureflow.contracts.shard_manifest import Manifest
 from featureflow.core.roles import Roles
 from featureflow.execute.executors import Executor, ThreadExecutor
@@ -78,7 +79,7 @@ def write_version(
     folder.mkdir(parents=True, exist_ok=True)
     edges = [0, *cuts, table.num_rows]
     files = []
-    for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(edges)):
         path = folder / f"rows-{number}.parquet"
         pq.write_table(table.slice(start, stop - start), path, row_group_size=row_group)
         files.append(RowsFile(str(path), stop - start, start))
@@ -131,8 +132,6 @@ def read_split(manifest: Manifest, folder: Path, split: str) -> pa.Table:
     """All rows of a split in the order of its shards, through the format's own reader."""
     form, schema = shard_format(manifest.format), manifest.schema
     tables = [schema.empty_table()]
-    from featureflow.contracts.shard_format import ShardPlace
-
     shards, first = manifest.splits[split], 0
     total = sum(shard.rows for shard in shards)
     for number, shard in enumerate(shards):
@@ -141,13 +140,6 @@ def read_split(manifest: Manifest, folder: Path, split: str) -> pa.Table:
         tables.append(form.decode(files, place, shard.entry, schema, manifest.options))
         first += shard.rows
     return pa.concat_tables(tables)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Positions of a split's rows in the spine, in the order of its shards."""
-
-    positions: list[int]
 
 
 def start_of(seed: int) -> int:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from unit.export.small_dataset import expected_positions, export, hashes, read_split, table_of, write_version
+from unit.export.small_dataset import (
+    ROLES,
+    expected_positions,
+    export,
+    hashes,
+    read_split,
+    table_of,
+    write_version,
+)
+
+from featureflow.core.roles import Roles
 
 N = 2500
 SPLITS = ("train", "valid", "test")
@@ -111,10 +122,6 @@ def test_rows_without_any_label_are_left_out(tmp_path: Path) -> None:
 
 def test_a_dataset_without_splits_is_all(tmp_path: Path) -> None:
     table = table_of(100, sample=False).drop_columns(["split"])
-    from dataclasses import replace
-
-    from unit.export.small_dataset import ROLES
-
     rows = write_version(table, tmp_path / "v", roles=replace(ROLES, split=None))
     manifest = export(rows, tmp_path / "out", shuffle=False)
     assert list(manifest.splits) == ["all"]
@@ -184,8 +191,6 @@ def test_shuffled_batches_are_as_good_as_drawn_at_random(tmp_path: Path) -> None
     table = pa.table(
         {"a": pa.array(np.arange(n, dtype=np.float64)), "label": pa.array(np.zeros(n, np.int64))}
     )
-    from featureflow.core.roles import Roles
-
     rows = write_version(table, tmp_path / "v", (10_000,), roles=Roles(features=("a",), labels=("label",)))
     ratios = {}
     for shuffle in ({"seed": 3}, False):
