@@ -189,7 +189,7 @@ class DatasetBuild:
         events, counts = rekey_chunks(
             self.site, name, right, join.right, columns, join.right_keys, one.n_buckets, chunks
         )
-        latest = max((c.max_us for c in right.chunks if c.max_us is not None), default=None)
+        latest = right.last_us
         share = -(-rows // one.n_buckets)
         estimate = RowEstimate([piece for piece in right.pieces() if piece.has_times])
         tasks = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -20,7 +21,7 @@ from featureflow.library.sources.reader import SourceReader
 from featureflow.plan.functions import call
 from featureflow.plan.nodes import CompiledTable, Derived, Input
 from featureflow.plan.scan import ScannedSource
-from featureflow.plan.slices import NULL_SLICE, Slice
+from featureflow.plan.slices import NULL_SLICE, Slice, to_us
 from featureflow.tables.parquet_files import StagedFile
 
 #: A raw file is cut into chunks of about this many stored bytes, at row-group borders.
@@ -32,6 +33,7 @@ class Readable:
     """An input with its reader and chunks; ``drops`` names, by chunk id, the rows that repeat earlier ones.
 
     ``repeated`` names, by ``unique`` check and chunk id, those of them that go to quarantine: the others are gone.
+    ``last_us`` is the latest time of any row, None without times; chunks of a table only say where their slice ends.
     """
 
     input: Input
@@ -41,6 +43,7 @@ class Readable:
     drops: dict[str, str] = field(default_factory=dict)
     delta_version: int | None = None
     repeated: dict[str, dict[str, str]] = field(default_factory=dict)
+    last_us: int | None = None
 
     def pieces(self) -> list[Piece]:
         """The chunks by name and time. A chunk with dropped rows has another name than without."""
@@ -166,7 +169,10 @@ def readable_source(scanned: ScannedSource, checks: tuple[BoundCheck, ...] = ())
     ]
     quarantine = tuple(check for check in checks if check.quarantines and check.spec.kind != "unique")
     reader = SourceChunks(scanned.id, scanned.reader, scanned.udfs, quarantine)
-    return Readable(scanned.input, reader, tuple(chunks), files, delta_version=scanned.delta_version)
+    last = max((chunk.max_us for chunk in chunks if chunk.max_us is not None), default=None)
+    return Readable(
+        scanned.input, reader, tuple(chunks), files, delta_version=scanned.delta_version, last_us=last
+    )
 
 
 def unchecked(readable: Readable) -> Readable:
@@ -222,7 +228,17 @@ def readable_table(
         )
         for part, staged in files
     )
-    return Readable(source, TableChunks(fingerprint([table.name, root]), root), chunks, [])
+    reader = TableChunks(fingerprint([table.name, root]), root)
+    return Readable(source, reader, chunks, [], last_us=_latest(table, files))
+
+
+def _latest(table: CompiledTable, files: list[tuple[Slice, StagedFile]]) -> int | None:
+    """The latest time in a table, from the statistics of the files of its last slice that has times."""
+    if table.time is None or not files:
+        return None
+    last = max(part.end_us for part, _ in files)
+    found = [staged.columns[table.time].get("max") for part, staged in files if part.end_us == last]
+    return max((to_us(datetime.fromisoformat(text)) for text in found if isinstance(text, str)), default=None)
 
 
 def with_drops(readable: Readable, drops: dict[str, str]) -> Readable:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from oracle.datasets import dataset_differences, evaluate_dataset
 
 import featureflow
+from featureflow.datasets import build as dataset_build
 from featureflow.datasets import planning
 
 START = 1_767_225_600_000_000  # 2026-01-01
@@ -329,8 +330,9 @@ def compare(root: Path, spec: dict[str, Any], rows: dict[str, list[dict[str, Any
 
 @contextmanager
 def cut_small(rows: int = 5) -> Iterator[None]:
-    """Files of a few rows and several buckets, as if there were millions of rows."""
+    """Files of a few rows, several buckets, buckets cut by time: as if there were millions of rows."""
     with (
+        mock.patch.object(dataset_build, "TASK_BYTES", 2_000),
         mock.patch.object(planning, "MAX_PIECE_ROWS", rows),
         mock.patch.object(planning, "MIN_PIECE_ROWS", rows),
         mock.patch.object(planning, "WORTH_SPLITTING_ROWS", 0),
