@@ -126,6 +126,7 @@ class _Pruned:
             return False
         now[field] = copy.deepcopy(stand_in)
         self._filled.add((*path, field))
+        self._kept.pop((*path, field), None)  # a list that stood here, and had no right item
         return True
 
     def _find(self, path: Path) -> tuple[tuple[Any, Any] | None, Path | None, Any]:

@@ -123,6 +123,9 @@ def _use(scope: Scope, path: Path, used: UsedTable, spine: Spine) -> Iterator[Fi
         yield Finding((*path, "table"), message)
     if feature is None:
         return
+    if scope.has_table(used.table) and scope.time_of(used.table) is None:
+        message = f"features are evaluated at a time, and {used.table!r} has none. Add time: to its source."
+        yield Finding((*path, "table"), message)
     if used.ttl is not None and feature.every is None:
         message = (
             f"{used.table!r} is evaluated at the row's own time, so nothing in it can be old. Remove ttl; it is "
