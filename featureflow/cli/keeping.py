@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
@@ -13,6 +13,9 @@ from featureflow.cli.options import Age, json_option, store_option, target_optio
 from featureflow.cli.output import emit_json, look, say
 from featureflow.cli.stores import open_store
 from featureflow.observe.units import plural, size
+
+if TYPE_CHECKING:
+    from featureflow.datasets.store import Store
 
 
 @click.command(short_help="Give a version a name that can be moved.")
@@ -27,13 +30,14 @@ def tag(name: str, label: str, delete: bool, store: str | None, target: str | No
 
     A tag that exists is moved; its earlier places are remembered.
     """
+    from featureflow.observe.stored import named
     from featureflow.tables.tags import set_tag
 
-    table = open_store(store, target).table(name)
+    table = open_store(store, target).version(name)
     version = None if delete else table.version
     set_tag(table.url, label, version, by=_user())
     if as_json:
-        emit_json({"table": table.name, "tag": label, "version": version})
+        emit_json({**named(table), "tag": label, "version": version})
     elif delete:
         say(f"{table.name}: tag {label} is gone")
     else:
@@ -47,6 +51,7 @@ def tag(name: str, label: str, delete: bool, store: str | None, target: str | No
 @json_option
 def restore(name: str, store: str | None, target: str | None, as_json: bool) -> None:
     """Publish an old version again, as a new one; no data is copied and no version is lost."""
+    from featureflow.observe.stored import named
     from featureflow.tables.references import split_reference
     from featureflow.tables.restore import restore as publish_again
 
@@ -54,7 +59,7 @@ def restore(name: str, store: str | None, target: str | None, as_json: bool) -> 
         raise click.UsageError(
             f"which version of {name}? Write {name}@7; `featureflow history {name}` lists them."
         )
-    table = open_store(store, target).table(name)
+    table = open_store(store, target).version(name)
     build = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
     which = split_reference(name)[1]
     published = publish_again(
@@ -63,7 +68,7 @@ def restore(name: str, store: str | None, target: str | None, as_json: bool) -> 
     if as_json:
         emit_json(
             {
-                "table": table.name,
+                **named(table),
                 "restored": table.version,
                 "version": published.version,
                 "rows": published.rows,
@@ -93,24 +98,26 @@ def gc(
     target: str | None,
     as_json: bool,
 ) -> None:
-    """Expire old versions of the named tables (all when omitted) and delete what no version needs.
+    """Expire old versions of the named tables and datasets (all when omitted) and delete what no version needs.
 
     The latest version and tagged ones always stay. With both --keep and --older-than a version stays if either says
     so; with neither, only files that killed builds left behind are deleted, after a week.
     """
     from featureflow.core.durations import Duration
+    from featureflow.observe.stored import kind_of
     from featureflow.tables.collect import gc as collect
 
     age = None
     if older_than is not None:
         age = timedelta(microseconds=Duration.parse(older_than).microseconds or 0)
     opened = open_store(store, target)
-    found: list[dict[str, Any]] = []
-    for table in [opened.table(name) for name in names] if names else opened.latest():
+    found: dict[str, list[dict[str, Any]]] = {"table": [], "dataset": []}
+    for table in [opened.version(name) for name in names or _latest(opened)]:
         collected = collect(table.url, table.name, keep=keep, older_than=age, dry_run=dry_run)
-        found.append(
+        kind = kind_of(table)
+        found[kind].append(
             {
-                "table": table.name,
+                kind: table.name,
                 "expired": list(collected.expired),
                 "kept": list(collected.kept),
                 "files": len(collected.files),
@@ -118,14 +125,14 @@ def gc(
             }
         )
     if as_json:
-        emit_json({"dry_run": dry_run, "tables": found})
+        emit_json({"dry_run": dry_run, "tables": found["table"], "datasets": found["dataset"]})
         return
-    for entry in found:
+    for kind, entry in ((kind, entry) for kind, entries in found.items() for entry in entries):
         gone = ", ".join(str(number) for number in entry["expired"]) or "none"
         verb = "would go" if dry_run else "expired"
         freed = f"{plural(entry['files'], 'file')}, {size(entry['bytes'])}"
-        click.echo(f"{entry['table']}: versions {verb}: {gone}; kept: {len(entry['kept'])}; {freed}")
-    if not found:
+        click.echo(f"{entry[kind]}: versions {verb}: {gone}; kept: {len(entry['kept'])}; {freed}")
+    if not any(found.values()):
         click.echo(f"{opened.url}: no tables")
 
 
@@ -136,44 +143,42 @@ def gc(
 @target_option
 @json_option
 def verify(names: tuple[str, ...], deep: bool, store: str | None, target: str | None, as_json: bool) -> None:
-    """Check versions (the latest of every table when none is named). Exits with 1 if anything is wrong."""
-    from featureflow.tables.references import split_reference
+    """Check versions (the latest of every table and dataset when none is named). Exits with 1 if anything is wrong."""
     from featureflow.tables.store import table_url
     from featureflow.tables.verify import verify as check
 
     opened = open_store(store, target)
     found = []
-    for name, which in [split_reference(given) for given in names or opened.tables()]:
-        if names and name not in opened.tables():
-            opened.table(name)  # says what there is
-        found.append((name, check(table_url(opened.url, name), name, which, deep=deep)))
-    failed = any(result.problems for _, result in found)
+    for given in names or _latest(opened):
+        url, name, which = opened.find(given)
+        kind = "table" if url == table_url(opened.url, name) else "dataset"
+        found.append((kind, name, check(url, name, which, deep=deep)))
+    failed = any(result.problems for _, _, result in found)
     if as_json:
-        entries = [
-            {
-                "table": name,
-                "version": result.version,
-                "deep": result.deep,
-                "files": result.files,
-                "bytes": result.bytes,
-                "problems": list(result.problems),
-            }
-            for name, result in found
-        ]
-        emit_json({"ok": not failed, "tables": entries})
+        entries: dict[str, list[dict[str, Any]]] = {"table": [], "dataset": []}
+        for kind, name, result in found:
+            about = {"version": result.version, "deep": result.deep, "files": result.files}
+            problems = list(result.problems)
+            entries[kind].append({kind: name, **about, "bytes": result.bytes, "problems": problems})
+        emit_json({"ok": not failed, "tables": entries["table"], "datasets": entries["dataset"]})
     else:
         brush = look()["paint"]
-        for name, result in found:
+        for _, name, result in found:
             mark = brush("✗", "red") if result.problems else brush("✓", "green")
             how = "every byte read" if result.deep else "sizes and records"
-            about = f"{plural(result.files, 'file')}, {size(result.bytes)}; {how}"
-            click.echo(f"{mark} {name}@{result.version}  {about}")
+            counted = f"{plural(result.files, 'file')}, {size(result.bytes)}; {how}"
+            click.echo(f"{mark} {name}@{result.version}  {counted}")
             for problem in result.problems:
                 click.echo(f"    {problem}")
         if not found:
             click.echo(f"{opened.url}: no tables")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _latest(store: Store) -> list[str]:
+    """References to everything, each by its folder: two projects of one store may use a name twice."""
+    return [f"features/{name}" for name in store.tables()] + [f"datasets/{name}" for name in store.datasets()]
 
 
 def _user() -> str | None:

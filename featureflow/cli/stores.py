@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from featureflow.core.errors import FeatureflowError
 
 if TYPE_CHECKING:
-    from featureflow.tables.store import Store
+    from featureflow.datasets.store import Store
 
 _SPEC_NAMES = ("featureflow.yaml", "featureflow.yml", "configs")
 
@@ -29,7 +29,7 @@ def open_store(url: str | None, target: str | None) -> Store:
     FeatureflowError
         If there is nothing to find a store by.
     """
-    from featureflow.tables.store import open as open_url
+    from featureflow.datasets.store import open as open_url
 
     return open_url(url if url is not None else _default_store(target))
 

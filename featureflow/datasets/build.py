@@ -12,9 +12,9 @@ import pyarrow as pa
 from featureflow.contracts.check import CheckResult
 from featureflow.core.errors import TableError
 from featureflow.datasets.assembly import Assembly, assemble
-from featureflow.datasets.dataset import dataset_url
 from featureflow.datasets.finishing import Finished, Finishing, finish_pieces
 from featureflow.datasets.joins import JoinTask, run_join
+from featureflow.datasets.place import dataset_url
 from featureflow.datasets.planning import ALL, DatasetPlan, JoinPlan, plan_dataset
 from featureflow.datasets.spine import Routing, SpineFile, SpineReader, read_spine, route_spine
 from featureflow.execute.checking import BoundCheck, bind, notes_folder

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from featureflow.core.errors import TableError
 from featureflow.core.roles import EMBARGOED, Roles
-from featureflow.core.storage import join
 from featureflow.datasets.encoding import SUFFIX
+from featureflow.datasets.place import dataset_url
 from featureflow.execute.sizing import row_bytes
 from featureflow.loaders.shards import Shards, memory_shards
 from featureflow.spec.suggest import did_you_mean
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from featureflow.datasets.encoder import DatasetEncoder
-
-DATASETS = "datasets"
-
-
-def dataset_url(store_url: str, name: str) -> str:
-    """Root of a dataset."""
-    return join(store_url, DATASETS, name)
-
 
 @dataclass(frozen=True, repr=False)
 class Dataset:
@@ -273,6 +265,12 @@ class Dataset:
         """One line."""
         parts = ", ".join(f"{name} {rows:,}" for name, rows in self.splits.items())
         return f"Dataset({self}: {self.rows:,} rows{f' ({parts})' if parts else ''}, {len(self.features)} features)"
+
+    def _repr_html_(self) -> str:
+        """Splits with their labels, columns, warnings."""
+        from featureflow.datasets.html import dataset_html
+
+        return dataset_html(self)
 
 
 def open_dataset(store_url: str, name: str, which: str) -> Dataset:

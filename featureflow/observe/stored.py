@@ -1,10 +1,13 @@
-"""Stored tables for people and for ``--json``: what is there, what is in it, how it came to be."""
+"""Stored tables and datasets for people and for ``--json``: what is there, what is in it, how it came to be."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from featureflow.core.roles import Roles
 from featureflow.core.types import type_name
+from featureflow.observe.datasets import ENCODED, column_role, dataset_lines, describe_dataset, is_dataset
 from featureflow.observe.terminal import Paint, table, wrap
 from featureflow.observe.units import count, moment, plural, size, value
 
@@ -24,7 +27,7 @@ def describe_version(found: Table) -> dict[str, Any]:
     record = found.record
     author = record.get("author") or {}
     return {
-        **_facts(found.name, found.state.info, found.tags),
+        **_facts(kind_of(found), found.name, found.state.info, found.tags),
         "columns": len(found.schema),
         "description": record.get("description"),
         "change": record.get("change"),
@@ -35,14 +38,26 @@ def describe_version(found: Table) -> dict[str, Any]:
     }
 
 
-def describe_entry(name: str, entry: Entry) -> dict[str, Any]:
-    """Describe a line of a table's history."""
-    return {**_facts(name, entry.info, list(entry.tags)), "expired": entry.expired}
+def describe_entry(found: Table, entry: Entry) -> dict[str, Any]:
+    """Describe a line of the history of a table or dataset, of which ``found`` is any version."""
+    facts = _facts(kind_of(found), found.name, entry.info, list(entry.tags))
+    return {**facts, "expired": entry.expired}
 
 
-def _facts(name: str, info: Version, tags: list[str]) -> dict[str, Any]:
+def kind_of(found: Table) -> str:
+    """Whether a stored version is a ``table``'s or a ``dataset``'s."""
+    return "dataset" if is_dataset(found.record) else "table"
+
+
+def named(found: Table) -> dict[str, str]:
+    """Kind and name of a stored version, as every JSON value begins: ``{"table": …}`` or ``{"dataset": …}``."""
+    return {kind_of(found): found.name}
+
+
+def _facts(kind: str, name: str, info: Version, tags: list[str]) -> dict[str, Any]:
     return {
-        "table": name,
+        kind: name,
+        "kind": kind,
         "version": info.version,
         "published": info.published,
         "operation": info.operation,
@@ -56,18 +71,27 @@ def _facts(name: str, info: Version, tags: list[str]) -> dict[str, Any]:
 
 
 def describe_stored(found: Table) -> dict[str, Any]:
-    """Describe one version in full: schema, statistics, inputs, definition."""
+    """Describe one version in full: schema, statistics, inputs, definition; of a dataset also splits and roles."""
     record = found.record
     statistics = record.get("statistics", {})
+    special = describe_dataset(record) if is_dataset(record) else {}
+    roles = Roles.from_json(special["roles"]) if special else Roles()
+    encoded = frozenset(one["column"] for one in special.get("encoders", ()))
     return {
         **describe_version(found),
+        **special,
         "owner": record.get("owner"),
         "url": found.url,
         "keys": found.keys,
         "time": found.time,
         "partition": found.state.partition,
         "schema": [
-            {"name": field.name, "type": type_name(field.type), **statistics.get(field.name, {})}
+            {
+                "name": field.name,
+                "type": type_name(field.type),
+                **({"role": column_role(field.name, roles, encoded)} if special else {}),
+                **statistics.get(field.name, {}),
+            }
             for field in found.schema
         ],
         "lineage": record.get("lineage"),
@@ -77,15 +101,14 @@ def describe_stored(found: Table) -> dict[str, Any]:
 
 
 def listing_text(
-    versions: list[dict[str, Any]], store: str, *, limit: int = 100, paint: Paint | None = None
+    versions: Iterable[dict[str, Any]], store: str, *, limit: int = 100, paint: Paint | None = None
 ) -> str:
-    """List the latest version of each table."""
+    """List the latest version of each table and dataset."""
     brush = paint or Paint()
-    if not versions:
-        return f"{store}: no tables yet"
     rows = [
         (
-            entry["table"],
+            entry[entry["kind"]],
+            entry["kind"],
             str(entry["version"]),
             count(entry["rows"]),
             str(entry["columns"]),
@@ -95,13 +118,15 @@ def listing_text(
         )
         for entry in versions
     ]
-    headers = ("table", "version", "rows", "columns", "size", "published (UTC)", "tags")
+    if not rows:
+        return f"{store}: no tables yet"
+    headers = ("name", "kind", "version", "rows", "columns", "size", "published (UTC)", "tags")
     styles = [("bold",)] * len(rows)
-    return "\n".join(table(rows, headers, limit=limit, right=(1, 2, 3, 4), styles=styles, paint=brush))
+    return "\n".join(table(rows, headers, limit=limit, right=(2, 3, 4, 5), styles=styles, paint=brush))
 
 
 def history_text(versions: list[dict[str, Any]], *, limit: int = 100, paint: Paint | None = None) -> str:
-    """List versions of one table, the latest first; a star marks where the definition changed."""
+    """List versions of one table or dataset, the latest first; a star marks where the definition changed."""
     rows = []
     for position, entry in enumerate(versions):
         older = versions[position + 1] if position + 1 < len(versions) else None
@@ -132,32 +157,58 @@ def _remarks(entry: dict[str, Any]) -> list[str]:
 
 
 def stored_text(
-    entry: dict[str, Any], sample: pl.DataFrame | None, *, limit: int = 100, paint: Paint | None = None
+    entry: dict[str, Any],
+    sample: pl.DataFrame | None,
+    balance: Mapping[str, Any] | None = None,
+    *,
+    limit: int = 100,
+    paint: Paint | None = None,
 ) -> str:
-    """Show one version: what it is, its columns with their statistics, a few rows."""
+    """Show one version: what it is, its columns with their statistics, a few rows.
+
+    Parameters
+    ----------
+    balance
+        Of a dataset, how its labels are distributed in each split; None where that is not known.
+    """
     brush = paint or Paint()
+    special = entry["kind"] == "dataset"
     tags = f"   tags {', '.join(entry['tags'])}" if entry["tags"] else ""
-    lines = [brush(f"{entry['table']}@{entry['version']}", "bold") + brush(tags, "cyan")]
+    head = brush(f"{entry[entry['kind']]}@{entry['version']}", "bold")
+    lines = [head + ("   dataset" if special else "") + brush(tags, "cyan")]
+    lines += wrap(f"  {entry['description']}", limit, "  ") if entry["description"] else []
+    lines += wrap("  " + " · ".join(_facts_of(entry)), limit, "  ")
+    lines += [f"  {entry['url']}", ""]
+    if special:
+        lines += [*dataset_lines(entry, balance, limit=limit, paint=brush), ""]
+    lines += _column_lines(entry, limit, brush, roles=special)
+    if sample is not None and sample.height:
+        lines += ["", *sample_lines(sample, limit=limit, paint=brush)]
+    return "\n".join(lines)
+
+
+def _facts_of(entry: dict[str, Any]) -> list[str]:
     facts = [
         plural(entry["rows"], "row"),
         size(entry["bytes"]) + f" in {plural(entry['files'], 'file')}",
         f"published {moment(entry['published'])} UTC",
         f"keys {', '.join(entry['keys']) or 'none'}",
         *([f"time {entry['time']}"] if entry["time"] else []),
-        f"partition {entry['partition']}",
+        *([f"partition {entry['partition']}"] if entry["kind"] == "table" else []),
         f"definition {entry['definition_hash'][:12]}",
         f"build {entry['build']}",
     ]
     facts += [f"by {entry['by']}"] if entry["by"] else []
     facts += [f"git {entry['git'][:10]}"] if entry["git"] else []
-    facts += [entry["engine"]] if entry["engine"] else []
-    lines += wrap(f"  {entry['description']}", limit, "  ") if entry["description"] else []
-    lines += wrap("  " + " · ".join(facts), limit, "  ")
-    lines += [f"  {entry['url']}", ""]
+    return facts + ([entry["engine"]] if entry["engine"] else [])
+
+
+def _column_lines(entry: dict[str, Any], limit: int, brush: Paint, *, roles: bool) -> list[str]:
     rows = [
         (
-            column["name"],
+            column["name"].removesuffix(ENCODED) if roles else column["name"],
             column["type"],
+            *([column["role"]] if roles else []),
             _share(column.get("nulls"), entry["rows"]),
             _statistic(column.get("min")),
             _statistic(column.get("mean")),
@@ -165,11 +216,9 @@ def stored_text(
         )
         for column in entry["schema"]
     ]
-    headers = ("column", "type", "nulls", "min", "mean", "max")
-    lines += table(rows, headers, limit=limit, right=(2, 3, 4, 5), paint=brush, indent="  ")
-    if sample is not None and sample.height:
-        lines += ["", *sample_lines(sample, limit=limit, paint=brush)]
-    return "\n".join(lines)
+    headers = ("column", "type", *(["role"] if roles else []), "nulls", "min", "mean", "max")
+    right = range(len(headers) - 4, len(headers))
+    return table(rows, headers, limit=limit, right=right, paint=brush, indent="  ")
 
 
 def sample_lines(sample: pl.DataFrame, *, limit: int = 100, paint: Paint | None = None) -> list[str]:
@@ -204,4 +253,6 @@ def _statistic(given: Any) -> str:
         return ""
     if isinstance(given, str) and given.endswith("Z") and given[4:5] == "-":
         return moment(given)
+    if isinstance(given, bool):
+        return str(given).lower()
     return value(given)

@@ -233,8 +233,11 @@ def test_the_specs_own_tests(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_ls(project: Path) -> None:
     lines = invoke("ls").stdout.splitlines()
-    assert lines[0].split()[:3] == ["table", "version", "rows"]
-    assert [line.split()[:3] for line in lines[1:]] == [["shops", "2", "18"], ["spend", "2", "18"]]
+    assert lines[0].split()[:4] == ["name", "kind", "version", "rows"]
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["shops", "table", "2", "18"],
+        ["spend", "table", "2", "18"],
+    ]
     spend = value_of("ls")["tables"][1]
     assert (spend["rows"], spend["change"], spend["description"]) == (18, "new data", "Spend of a card.")
 
