@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -13,6 +14,7 @@ from featureflow.contracts.shard_manifest import ShardColumn
 from featureflow.core.errors import ComputeError
 from featureflow.core.roles import EMBARGOED, Roles
 from featureflow.library.shards.columns import element_type_and_shape
+from featureflow.loaders.columns import describe, to_array
 from featureflow.loaders.source import SplitInfo
 
 _USUAL = ("train", "valid", "validation", "test")
@@ -32,6 +34,7 @@ class MemorySource:
         splits: Sequence[str] | None,
         dtype: str | None,
         keep_sampled_out: bool,
+        matrix: str | None,
         normalization: dict[str, dict[str, float]] | None,
     ) -> None:
         self.name = name
@@ -39,9 +42,16 @@ class MemorySource:
         wanted = [field.name for field in table.schema if roles.of(field.name) not in {"split", "other"}]
         of_split = _positions(table, roles, splits, keep_sampled_out=keep_sampled_out)
         kept = _narrowed(table.select(wanted), roles, dtype)
+        if matrix is not None:
+            kept = _packed(kept, roles, matrix, dtype or "float64")
         self._tables = {split: _rows(kept, rows).combine_chunks() for split, rows in of_split.items()}
         self.schema = kept.schema
-        self.columns = tuple(_column(field, roles.of(field.name)) for field in kept.schema)
+        self.columns = tuple(
+            _column(field, "feature", roles.features)
+            if field.name == matrix
+            else _column(field, roles.of(field.name))
+            for field in kept.schema
+        )
         self.splits = {
             split: SplitInfo((rows.num_rows,), rows.nbytes / max(rows.num_rows, 1))
             for split, rows in self._tables.items()
@@ -144,6 +154,25 @@ def _narrowed(table: pa.Table, roles: Roles, dtype: str | None) -> pa.Table:
     return table
 
 
-def _column(field: pa.Field, role: str) -> ShardColumn:
+def _packed(table: pa.Table, roles: Roles, matrix: str, dtype: str) -> pa.Table:
+    """Put the features into one column of fixed-size lists, where the first of them was."""
+    features = list(roles.features)
+    if matrix in set(table.column_names) - set(features):
+        raise ComputeError(f"matrix={matrix!r}: there is a column of that name. Give another.")
+    values = np.empty((table.num_rows, len(features)), dtype)
+    for number, name in enumerate(features):
+        column = describe(table.schema.field(name))
+        if column.dtype is None or column.shape or column.dtype.kind not in "biuf":
+            raise ComputeError(
+                f"matrix={matrix!r}: feature {name!r} is {table.schema.field(name).type}, not a number. "
+                "Encode it, or load the columns one by one with matrix=None."
+            )
+        values[:, number] = to_array(table.column(name), column)
+    packed = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), max(len(features), 1))
+    place = min((table.column_names.index(name) for name in features), default=0)
+    return table.add_column(place, matrix, packed).drop_columns(features) if features else table
+
+
+def _column(field: pa.Field, role: str, names: tuple[str, ...] = ()) -> ShardColumn:
     element, shape = element_type_and_shape(field.type)
-    return ShardColumn(field.name, str(element), shape, role)
+    return ShardColumn(field.name, str(element), shape, role, names)

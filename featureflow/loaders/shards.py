@@ -63,6 +63,7 @@ def memory_shards(
     splits: Sequence[str] | None = None,
     dtype: str | None = "float32",
     keep_sampled_out: bool = False,
+    matrix: str | None = None,
     normalization: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Shards:
     """Give rows in memory the loaders of exported shards.
@@ -80,6 +81,9 @@ def memory_shards(
         Of features, labels and weights that are float64; None leaves them. Keys and times are never changed.
     keep_sampled_out
         Whether to keep the rows of weight 0.0, which down-sampling left out.
+    matrix
+        Name of one column ``(rows, features)`` that stands for all features, which must be numbers;
+        None for a column each.
     normalization
         By column ``{"mean": …, "scale": …}``.
 
@@ -97,6 +101,7 @@ def memory_shards(
         splits=splits,
         dtype=dtype,
         keep_sampled_out=keep_sampled_out,
+        matrix=matrix,
         normalization=given,
     )
     return Shards(source)
@@ -253,11 +258,12 @@ class Shards:
         ImportError
             If TensorFlow is not installed.
         """
+        from featureflow.loaders.frameworks import tf_dataset
+
         try:
-            from featureflow.loaders.frameworks import tf_dataset
+            return tf_dataset(self.numpy(batch_size, split, **options))
         except ImportError as error:
             raise _missing("tensorflow", "tf") from error
-        return tf_dataset(self.numpy(batch_size, split, **options))
 
     def jax(
         self, batch_size: int = 1024, split: str | None = None, *, device: Any = None, **options: Any
