@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -180,4 +181,4 @@ def explained(column: str, step: str) -> Iterator[None]:
 
 def duplicates(names: Sequence[str]) -> list[str]:
     """Names that are there more than once."""
-    return sorted({name for name in names if list(names).count(name) > 1})
+    return sorted(name for name, count in Counter(names).items() if count > 1)

@@ -26,6 +26,8 @@ from featureflow.library.encoders.statistics import Counts, Moments
 
 #: the column of rare categories, as scikit-learn names it
 INFREQUENT = "infrequent_sklearn"
+#: columns that one column may become
+MOST_COLUMNS = 10_000
 
 
 def _unseen(column: pa.Array, codes: NDArray[np.int64]) -> ValueError:
@@ -74,6 +76,11 @@ class OneHot:
         places = np.where(rare, np.count_nonzero(~rare), np.cumsum(~rare) - 1)
         columns = [name for name, is_rare in zip(names, rare, strict=True) if not is_rare]
         columns += [INFREQUENT] if rare.any() else []
+        if len(columns) > MOST_COLUMNS:
+            raise ValueError(
+                f"makes {len(columns)} columns; {MOST_COLUMNS} are the most. Use max_categories or min_count, or the "
+                "encoders hash or target."
+            )
         if self.drop == "first" or (self.drop == "if_binary" and len(columns) == 2):
             places, columns = places - 1, columns[1:]
         return {
