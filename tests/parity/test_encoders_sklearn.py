@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,7 @@ def fit(encodes, table, cuts=(), order=None, **context):
     """Fit on the files that the cuts make, in an order, each state and plan through JSON; half of the merges nested."""
     fitting = fits.begin([Encode.model_validate(e) for e in encodes], table.schema, **context)
     ends = [0, *sorted(cuts), len(table)]
-    files = [table.slice(a, b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    files = [table.slice(a, b - a) for a, b in pairwise(ends)]
     files = [files[i] for i in order] if order else files
     while not fitting.done:
         fitting = fits.Fitting.from_json(json.loads(json.dumps(fitting.to_json())))
