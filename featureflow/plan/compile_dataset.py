@@ -21,6 +21,7 @@ from featureflow.plan.nodes import CompiledTable, Derived, Feature, Input, Looku
 from featureflow.plan.required import columns_needed
 from featureflow.spec.datasets import Label, UsedTable
 from featureflow.spec.load import LoadedProject
+from featureflow.spec.splits import Split, Values
 
 
 def spine_name(dataset: str) -> str:
@@ -88,10 +89,13 @@ class _DatasetCompiler(ColumnBuilder):
         derived = self.derive(self.spec.derive)
         features += [item.name for item in derived]
         labels = [self._label(spine, time, label, i) for i, label in enumerate(self.spec.label)]
+        self._divisions()
         schema = None if len(self.problems) > before else self.arrow_schema()
         if schema is None:
             return None
         names = [node.name for node in labels if node]
+        if self.spec.split is not None and self.spec.split.by == "column":
+            names.append(self.spec.split.column or "")  # says which split, which is not for learning
         if spec.columns is not None:  # named on purpose: they are for the model
             features = [c for c in spec.columns if c not in (*spec.keys, time)] + features
         joined = tuple(lookup for lookup in lookups if lookup)
@@ -131,13 +135,48 @@ class _DatasetCompiler(ColumnBuilder):
             self.check_sql(compile_condition, spec.where, spine.columns, ("spine", "where"))
         others = spine.columns if spec.columns is None else spec.columns
         labels = [label.column for label in self.spec.label if label.source is None and label.column]
-        names = dict.fromkeys([*spec.keys, *([time] if time else []), *others, *labels])
+        # what rows are divided by comes along; it can also be a column that is made here
+        divided = [name for _, name in self._divided_by() if name in spine.columns]
+        names = dict.fromkeys([*spec.keys, *([time] if time else []), *others, *labels, *divided])
         for name in names:
             place = (
                 ("spine", "time") if name == time else ("spine", "keys" if name in spec.keys else "columns")
             )
             self.take(spine, name, place)
         return tuple(self.stored)
+
+    def _divided_by(self) -> list[tuple[Path, str]]:
+        """Columns that say how rows are split and sampled, with their places in the spec."""
+        split, sample = self.spec.split, self.spec.sample
+        named = [
+            (("split", "column"), split.column if split else None),
+            (("split", "stratify"), split.stratify if split else None),
+            (("sample", "column"), sample.column if sample else None),
+        ]
+        return [(path, name) for path, name in named if name]
+
+    def _divisions(self) -> None:
+        """Check what splits and sampling need, and that the names of their own columns are free."""
+        split, sample = self.spec.split, self.spec.sample
+        rows = Input("table", self.name, dict.fromkeys(self.stored, pl.Null()), None)
+        for path, name in self._divided_by():
+            if name not in self.stored:
+                self.tell(path, no_column(name, rows))
+        own: dict[str, Path] = {}
+        if split is not None and not _names_splits(split):
+            own["split"] = ("split",)
+        if split is not None and split.folds:
+            own["fold"] = ("split", "folds")
+        if sample is not None:
+            own[sample.weight] = ("sample",)
+        for name, path in own.items():
+            clash = next((other for other in self.stored if other.lower() == name.lower()), None)
+            if clash is not None:
+                self.tell(
+                    path,
+                    f"makes a column {name!r}, but the dataset has one already. Leave that out with the spine's "
+                    "`columns:`, or rename it in the source with `derive:`.",
+                )
 
     def _use(self, spine: Input, time: str | None, used: UsedTable, index: int) -> Use | None:
         path: Path = ("features", index)
@@ -377,6 +416,12 @@ class _DatasetCompiler(ColumnBuilder):
         return dataset_definition(
             self.loaded.project, self.name, tuple(dict.fromkeys(used)), upstream, folder
         )
+
+
+def _names_splits(split: Split) -> bool:
+    """Whether the dataset's own column ``split`` holds the names of the splits, so that no other is made."""
+    same = all(isinstance(part, Values) and part.values == (name,) for name, part in split.parts.items())
+    return split.by == "column" and split.column == "split" and same
 
 
 def _inputs(item: Derived, table: CompiledTable) -> Sequence[str]:
