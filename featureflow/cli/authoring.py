@@ -98,22 +98,26 @@ def _problem(problem: Any) -> dict[str, Any]:
 @target_option
 @json_option
 def compile_(spec: str | None, schema: bool, store: str | None, target: str | None, as_json: bool) -> None:
-    """Type-check SPEC against the schemas of its sources, and list every output column."""
+    """Type-check SPEC against the schemas of its sources, and list every output column of tables and datasets."""
     if schema:
         from featureflow.spec.json_schema import json_schema
 
         emit_json(json_schema())
         return
     from featureflow.api import Project
-    from featureflow.observe.definitions import definitions_text, describe_definition
+    from featureflow.observe.definitions import (
+        definitions_text,
+        describe_dataset_definition,
+        describe_definition,
+    )
 
-    described = [
-        describe_definition(table) for table in Project(spec, store=store, target=target).compile().values()
-    ]
+    project = Project(spec, store=store, target=target)
+    tables = [describe_definition(table) for table in project.compile().values()]
+    datasets = [describe_dataset_definition(one) for one in project.compile_datasets().values()]
     if as_json:
-        emit_json({"tables": described})
+        emit_json({"tables": tables, "datasets": datasets})
     else:
-        click.echo(definitions_text(described, **look()))
+        click.echo(definitions_text([*tables, *datasets], **look()))
 
 
 @click.command(short_help="The spec's own tests, in seconds.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -27,6 +28,7 @@ from featureflow.execute.publish import publish_table
 from featureflow.execute.rekeying import file_of, rekey_chunks
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import TASK_BYTES, RowEstimate
+from featureflow.observe.datasets import dataset_summary
 from featureflow.observe.plans import describe_table
 from featureflow.observe.report import TableOutcome
 from featureflow.plan.dataset_nodes import CompiledDataset
@@ -275,7 +277,22 @@ class DatasetBuild:
                 }
                 for r in self.results
             ],
+            kind="dataset",
+            dataset=self._summary(),
         )
+
+    def _summary(self) -> dict[str, Any] | None:
+        """How the rows fell into splits, and how many have labels; None if nothing was built yet."""
+        state, nulls = self.plan.state, Counter[str]()
+        if self.finished is not None:
+            for staged in self.finished.files:
+                nulls.update({name: one["nulls"] for name, one in staged.columns.items() if "nulls" in one})
+            return dataset_summary(self.finished.to_json(), nulls, self.finished.assembly.rows)
+        if state is None:
+            return None
+        found = state.record["statistics"]
+        nulls.update({name: one["nulls"] for name, one in found.items() if "nulls" in one})
+        return dataset_summary(state.record["dataset"], nulls, state.info.rows)
 
 
 def prepare(dataset: CompiledDataset, plan: BuildPlan, *, full: bool) -> DatasetBuild:

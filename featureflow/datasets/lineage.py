@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from featureflow.core.errors import TableError
 from featureflow.core.roles import Roles
+from featureflow.observe.datasets import deciding_columns
+from featureflow.spec.splits import Split
 from featureflow.spec.suggest import did_you_mean
 from featureflow.tables.table import Table
 
@@ -48,7 +49,9 @@ def _added(table: Table) -> dict[str, tuple[str, ...]]:
     roles, spec = Roles.from_json(found["roles"]), table.definition["dataset"]
     added: dict[str, tuple[str, ...]] = {}
     if roles.split is not None:
-        added[roles.split] = tuple(_deciding(spec["split"], roles))
+        added[roles.split] = tuple(
+            deciding_columns(Split.model_validate(spec["split"]), roles.keys, roles.time)
+        )
     if roles.fold is not None:
         added[roles.fold] = added.get(roles.split or "", ())
     if roles.weight is not None:
@@ -56,14 +59,6 @@ def _added(table: Table) -> dict[str, tuple[str, ...]]:
     if found.get("encoder") is not None:
         added.update(_encoded(json.loads(found["encoder"])))
     return added
-
-
-def _deciding(split: dict[str, Any], roles: Roles) -> Iterable[str]:
-    """Columns that decide which split a row is in."""
-    own: dict[str, list[str | None]] = {"time": [roles.time], "keys": list(roles.keys)}
-    named = [split.get("column") or split.get("group")]
-    found = own.get(split["by"], named if split["by"] in ("group", "column") else [])
-    return [name for name in (*found, split.get("stratify")) if name is not None]
 
 
 def _encoded(encoder: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -6,12 +6,15 @@ Everything here is read from a version's record, which is plain values; no row i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from featureflow.core.roles import EMBARGOED, Roles
 from featureflow.observe.terminal import Paint, table, wrap
 from featureflow.observe.units import count, plural, value
+
+if TYPE_CHECKING:
+    from featureflow.spec.splits import Split
 
 #: Ends the stored name of a column that is encoded for a model.
 ENCODED = "__encoded"
@@ -59,6 +62,29 @@ def dataset_summary(found: Mapping[str, Any], nulls: Mapping[str, int], rows: in
     }
 
 
+def summary_texts(summary: Mapping[str, Any]) -> list[str]:
+    """Say how the rows of a dataset fell, a line for splits, one for embargoed rows, and one for nulls of labels.
+
+    Examples
+    --------
+    >>> labels = {"y": {"known": 9, "null": 1}}
+    >>> summary_texts({"splits": {"train": 1800, "test": 600}, "embargoed": {}, "labels": labels})
+    ['train 1,800 · test 600 rows', 'y is null in 1 of 10 rows']
+    """
+    texts = []
+    if summary["splits"]:
+        texts.append(
+            " · ".join(f"{name} {count(rows)}" for name, rows in summary["splits"].items()) + " rows"
+        )
+    if summary["embargoed"]:
+        texts.append(f"embargoed {embargoed_text(summary['embargoed'])}")
+    for name, found in summary["labels"].items():
+        if found["null"]:
+            rows = plural(found["known"] + found["null"], "row")
+            texts.append(f"{name} is null in {count(found['null'])} of {rows}")
+    return texts
+
+
 def describe_dataset(record: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what a version remembers of itself as a dataset, as JSON values."""
     found = record["dataset"]
@@ -94,6 +120,12 @@ def _selection(report: Any) -> dict[str, Any] | None:
             {"feature": line["name"], "reason": line["reason"]} for line in lines if not line["kept"]
         ],
     }
+
+
+def deciding_columns(split: Split, keys: Iterable[str], time: str | None) -> list[str]:
+    """Columns that decide which split a row is in; none for ``by: random`` without ``stratify``."""
+    by: dict[str, list[str | None]] = {"time": [time], "keys": list(keys), "random": []}
+    return [name for name in (*by.get(split.by, [split.column]), split.stratify) if name is not None]
 
 
 def column_role(name: str, roles: Roles, encoded: frozenset[str]) -> str:

@@ -11,6 +11,7 @@ from html import escape
 from itertools import pairwise, zip_longest
 from typing import Any
 
+from featureflow.observe.plans import to_build
 from featureflow.observe.terminal import clip
 from featureflow.observe.units import count, plural, short_count, size
 
@@ -79,8 +80,8 @@ def plan_svg(plan: dict[str, Any]) -> str:
     -------
     str
         An SVG document. Left to right: raw sources, their re-keying, window tasks of each table, its commit; a table
-        that reads another stands to the right of it. Look-ups are dashed and drawn
-        without their own re-keying; tables with nothing to do are grey.
+        that reads another stands to the right of it, and so does a dataset, whose tasks are joins and pieces. Look-ups
+        are dashed and drawn without their own re-keying; tables with nothing to do are grey.
     """
     boxes, edges = _layout(plan)
     _add_lanes(boxes, edges)
@@ -109,8 +110,7 @@ def plan_svg(plan: dict[str, Any]) -> str:
 
 
 def _about(plan: dict[str, Any]) -> str:
-    todo = sum(entry["publishes"] for entry in plan["tables"])
-    return f"{todo} of {plural(len(plan['tables']), 'table')} to build into {clip(plan['store'], 70)}"
+    return f"{to_build(plan['tables'])} to build into {clip(plan['store'], 70)}"
 
 
 def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[_Edge]]:
@@ -130,9 +130,13 @@ def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[_Edge]]:
                 rank = max(rank, boxes[start].rank + 1)
             else:
                 rekey = bool(entry["compute"]) and not dashed
-                start = _source_boxes(boxes, edges, item, details.get(item["name"], {}), rekey=rekey)
+                detail = details.get(item["name"], {})
+                spine = name if entry.get("kind") == "dataset" and item["use"] == "rows" else None
+                start = _source_boxes(boxes, edges, item, detail, rekey=rekey, spine=spine)
             edges.append(_Edge([start, key], dashed))
-        boxes[key] = _Box(key, rank, entry["change"], (name, entry["change"], _work(entry)))
+        change = entry["change"]
+        about = f"dataset, {change}" if entry.get("kind") == "dataset" else change
+        boxes[key] = _Box(key, rank, change, (name, about, _work(entry)))
         if entry["publishes"]:
             version = (entry["version"] or 0) + 1
             after = (f"commit {name}", f"version {version}", _written(entry))
@@ -148,9 +152,11 @@ def _source_boxes(
     detail: dict[str, Any],
     *,
     rekey: bool,
+    spine: str | None,
 ) -> str:
+    """Add the boxes of a source, and of its re-keying; as the spine of a dataset its rows are numbered, too."""
     name = item["name"]
-    source, exchange = f"source:{name}", f"rekey:{name}"
+    source, exchange = f"source:{name}", f"rekey:{name}" if spine is None else f"spine:{spine}"
     if source not in boxes:
         facts = [plural(detail["files"], "file")] if "files" in detail else []
         facts += [size(detail["bytes"])] if "bytes" in detail else []
@@ -160,7 +166,12 @@ def _source_boxes(
         return source
     if exchange not in boxes:
         tasks = f"up to {plural(detail['chunks'], 'task')}" if "chunks" in detail else "one task a chunk"
-        boxes[exchange] = _Box(exchange, 1, "rekey", (f"re-key {name}", "rows to buckets by key", tasks))
+        head, about = (
+            (f"re-key {name}", "rows to buckets by key")
+            if spine is None
+            else (f"spine of {spine}", "numbered, to each join's buckets")
+        )
+        boxes[exchange] = _Box(exchange, 1, "rekey", (head, about, tasks))
         edges.append(_Edge([source, exchange], dashed=False))
     return exchange
 
@@ -171,6 +182,8 @@ def _work(entry: dict[str, Any]) -> str:
     if not entry["compute"]:
         return "nothing to compute"
     work = f"{plural(len(entry['compute']), 'slice')} × {plural(entry['buckets'], 'bucket')}"  # noqa: RUF001
+    if entry.get("kind") == "dataset":
+        work = plural(entry["buckets"], "piece")
     tasks = entry["estimate"].get("tasks")
     return f"{plural(tasks, 'task')}: {work}" if tasks else work
 

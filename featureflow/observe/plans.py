@@ -147,7 +147,7 @@ def plan_text(plan: dict[str, Any], *, limit: int = 100, paint: Paint | None = N
     brush = paint or Paint()
     tables = plan["tables"]
     todo = sum(entry["publishes"] for entry in tables)
-    about = f"{todo} of {plural(len(tables), 'table')} to build" if todo else "nothing to do"
+    about = f"{to_build(tables)} to build" if todo else "nothing to do"
     lines = [brush(f"{plan['project']} → {plan['store']}", "bold") + brush(f"   {about}", "dim"), ""]
     column = max((text_width(entry["name"]) for entry in tables), default=0)
     for entry in tables:
@@ -161,6 +161,25 @@ def plan_text(plan: dict[str, Any], *, limit: int = 100, paint: Paint | None = N
     return "\n".join(lines)
 
 
+def to_build(entries: Iterable[dict[str, Any]]) -> str:
+    """How many of the tables, and of the datasets if there are any, have something to be built.
+
+    Examples
+    --------
+    >>> to_build([{"kind": "table", "publishes": True}, {"kind": "dataset", "publishes": False}])
+    '1 of 1 table and 0 of 1 dataset'
+    """
+    by_kind: dict[str, list[bool]] = {}
+    for entry in entries:
+        by_kind.setdefault(entry.get("kind", "table"), []).append(entry["publishes"])
+    parts = [f"{sum(found)} of {plural(len(found), kind)}" for kind, found in by_kind.items()]
+    return " and ".join(parts) or "0 of 0 tables"
+
+
+def _why(entry: dict[str, Any]) -> str:
+    return f"dataset: {entry['reason']}" if entry.get("kind") == "dataset" else str(entry["reason"])
+
+
 def _table_lines(entry: dict[str, Any], column: int, limit: int, brush: Paint) -> list[str]:
     change = entry["change"]
     style = CHANGE_STYLES.get(change, ())
@@ -168,11 +187,11 @@ def _table_lines(entry: dict[str, Any], column: int, limit: int, brush: Paint) -
     name = entry["name"].ljust(column)
     head = f"  {mark} {brush(name, 'bold') if entry['publishes'] else name}  {brush(change, *style)}"
     indent = " " * 6
-    plain = f"  x {name}  {change}  {entry['reason']}"
-    if text_width(plain) <= limit:
-        lines = [head + "  " + brush(entry["reason"], "dim")]
+    why = _why(entry)
+    if text_width(f"  x {name}  {change}  {why}") <= limit:
+        lines = [head + "  " + brush(why, "dim")]
     else:
-        lines = [head, *(brush(line, "dim") for line in wrap(indent + entry["reason"], limit, indent))]
+        lines = [head, *(brush(line, "dim") for line in wrap(indent + why, limit, indent))]
     if not entry["publishes"]:
         return lines
     for label, text in _facts(entry):
@@ -214,18 +233,34 @@ def _compute_text(entry: dict[str, Any]) -> str:
     labels = entry["compute"]
     if not labels:
         return "nothing"
+    tasks = entry["estimate"].get("tasks")
+    if entry.get("kind") == "dataset":
+        return _pieces_text(entry) + (f", {plural(tasks, 'task')}" if tasks else "")
     noun = {"day": "day", "month": "month", "year": "year"}.get(entry["partition"], "slice")
     text = f"{plural(len(labels), noun)} × {plural(entry['buckets'], 'bucket')}"  # noqa: RUF001
     if entry["partition"] != "none":
         text += f", {labels[0]}" if len(labels) == 1 else f", {labels[0]} … {labels[-1]}"
-    tasks = entry["estimate"].get("tasks")
     return text + (f", {plural(tasks, 'task')}" if tasks else "")
+
+
+def _pieces_text(entry: dict[str, Any]) -> str:
+    spine = next((item["name"] for item in entry["reads"] if item["use"] == "rows"), "the spine")
+    joins = sum(item["use"] != "rows" for item in entry["reads"])
+    text = f"rows of {spine} in {plural(entry['buckets'], 'piece')}"
+    return text + (f", joined with {plural(joins, 'input')}" if joins else "")
 
 
 def _read_text(entry: dict[str, Any]) -> str:
     estimate = entry["estimate"]
+    uses: dict[str, dict[str, None]] = {}
+    for item in entry["reads"]:
+        use = item["use"]
+        if entry.get("kind") == "dataset":
+            use = {"rows": "spine"}.get(use, use)
+        uses.setdefault(item["name"], {})[use] = None
     names = ", ".join(
-        item["name"] + (" (look-up)" if item["use"] == "look-up" else "") for item in entry["reads"]
+        name + (f" ({', '.join(said)})" if (said := [use for use in found if use != "rows"]) else "")
+        for name, found in uses.items()
     )
     if "bytes_read" not in estimate:
         return names
@@ -261,7 +296,7 @@ def plan_html(plan: dict[str, Any]) -> str:
             (
                 entry["name"],
                 entry["change"],
-                entry["reason"],
+                _why(entry),
                 facts.get("compute", "-"),
                 facts.get("read", "-"),
                 facts.get("write", "-"),
@@ -269,8 +304,7 @@ def plan_html(plan: dict[str, Any]) -> str:
             )
         )
     headers = ("table", "change", "why", "compute", "read", "write", "memory")
-    todo = sum(entry["publishes"] for entry in plan["tables"])
-    about = f"→ {plan['store']} · {todo} of {plural(len(rows), 'table')} to build"
+    about = f"→ {plan['store']} · {to_build(plan['tables'])} to build"
     return html.page_part(
         [html.title(plan["project"], about), html.table(rows, headers), html.notes(plan["notes"])]
     )

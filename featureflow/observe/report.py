@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from featureflow.observe import html
+from featureflow.observe.datasets import summary_texts
 from featureflow.observe.terminal import Paint, table, wrap
 from featureflow.observe.units import count, moment, plural, seconds, size
 
@@ -62,6 +63,10 @@ class TableOutcome:
         What was done and what was kept.
     checks
         One entry for each check: ``label`` (its place in the spec), ``passed``, ``message`` and what else is known.
+    kind
+        ``table`` or ``dataset``.
+    dataset
+        Of a dataset: splits, embargoed rows, and labels, as `featureflow.observe.datasets.dataset_summary` gives them.
     """
 
     name: str
@@ -75,6 +80,8 @@ class TableOutcome:
     files_reused: int = 0
     slices_computed: int = 0
     checks: list[dict[str, Any]] = field(default_factory=list)
+    kind: str = "table"
+    dataset: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,7 @@ class RunReport:
             brush,
             [CHANGE_STYLES.get(entry.change, ()) for entry in self.tables],
         )
+        lines += self._dataset_lines(limit)
         if any(stage.tasks or stage.reused for stage in self.stages):
             lines += ["", *self._stage_lines(limit, brush)]
         lines += self._check_lines(limit, brush)
@@ -167,6 +175,14 @@ class RunReport:
         if self.dashboard:
             lines += ["", f"  dashboard {self.dashboard}"]
         return "\n".join(lines)
+
+    def _dataset_lines(self, limit: int) -> list[str]:
+        """What there is to say about each dataset that has a new version."""
+        lines: list[str] = []
+        for entry in self.published:
+            for text in summary_texts(entry.dataset) if entry.dataset else ():
+                lines += wrap(f"  {entry.name}: {text}", limit, "    ")
+        return ["", *lines] if lines else []
 
     def _stage_lines(self, limit: int, brush: Paint) -> list[str]:
         rows = [
@@ -221,8 +237,8 @@ class RunReport:
         if stages:
             headers = ("stage", "tasks", "reused", "rows", "written", "time")
             parts.append(html.table(stages, headers, right=(1, 2, 3, 4, 5)))
-        checks = [line.strip() for line in self._check_lines(10_000, Paint()) if line]
-        parts += [html.notes([*checks, *self.warnings])]
+        said = [*self._dataset_lines(10_000), *self._check_lines(10_000, Paint())]
+        parts += [html.notes([*(line.strip() for line in said if line), *self.warnings])]
         return html.page_part(parts)
 
 
