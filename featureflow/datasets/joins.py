@@ -138,11 +138,12 @@ def _windows(
 def _codes(keys: list[pa.Array], rows: SortedRows, right_keys: tuple[str, ...]) -> NDArray[np.int64]:
     """Number of each question's key among the events' keys, one more for a key without events, -1 for null."""
     n_keys = len(rows.offsets) - 1
-    starts = rows.offsets[:-1] + rows.n_apart
-    owners = take_rows(rows.table.select(list(right_keys)), starts)
+    # a key whose rows all lack a time has no events: the start of its group is another's
+    used = np.flatnonzero(np.diff(rows.offsets))
+    owners = take_rows(rows.table.select(list(right_keys)), rows.offsets[used] + rows.n_apart)
     left, right, size = encode_pair(keys, [column(owners, key) for key in right_keys])
     place = np.full(max(size, 1), n_keys, np.int64)
-    place[right] = np.arange(n_keys)
+    place[right] = used
     codes = np.where(left >= 0, place[left], n_keys)
     for key in keys:
         if key.null_count:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from benchmarks import card_events, increments, measure, small, wide_windows
+from benchmarks import card_events, increments, measure, point_in_time, small, wide_windows
 
 
 def test_events_are_seeded_and_as_described(tmp_path: Path) -> None:
@@ -103,3 +103,12 @@ def test_increments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_small_things(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small.main(["--rows", "500", "--days", "2", "--tables", "3", "--runs", "1", "--workdir", str(tmp_path)])
     assert "validate 3 tables" in capsys.readouterr().out
+
+
+def test_point_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    point_in_time.main(
+        ["--rows", "3000", "--spine", "200", "--days", "6", "--runs", "1", "--workdir", str(tmp_path)]
+    )
+    text = capsys.readouterr().out
+    for peer in ("polars", "duckdb"):
+        assert f"featureflow and {peer}: all 200 rows: equal" in text
