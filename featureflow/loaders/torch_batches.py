@@ -45,7 +45,8 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
         # see `_agreed`; it is the same memory in every worker
         self._shared = torch.zeros(2 + _WORKERS, dtype=torch.int64).share_memory_()
         self._iterations = 0
-        self._worker: dict[str, int] | None = None
+        self._worker: dict[str, int] | None = None  # which worker it is in
+        self._loaded: dict[str, int] | None = None  # which worker the loaded state is of
         self._at: Position | None = None
 
     def __len__(self) -> int:
@@ -92,7 +93,7 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
         """
         self._batches.load_state_dict(state)
         self._shared.zero_()
-        self._worker = {name: state[name] for name in ("worker", "workers")} if "workers" in state else None
+        self._loaded = {name: state[name] for name in ("worker", "workers")} if "workers" in state else None
 
     def _position(self) -> Position:
         if self._at is not None:
@@ -107,7 +108,7 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
     def _of_worker(self, worker: Any) -> Iterator[Batch]:
         """Give every n-th batch, n being the number of workers."""
         own = {"worker": worker.id, "workers": worker.num_workers}
-        resumed = self._worker == own
+        resumed, self._loaded = self._loaded == own, None
         self._worker = own
         start = self._agreed(worker, resumed=resumed)
         step, size = worker.num_workers, self._batches.global_batch

@@ -47,7 +47,7 @@ def write_export(
     root: Path,
     splits: Mapping[str, Sequence[pa.Table]],
     *,
-    format: str = "arrow",
+    shard_format_name: str = "arrow",
     compression: str = "none",
     block_rows: int = 16_384,
     normalization: dict[str, dict[str, float]] | None = None,
@@ -55,7 +55,10 @@ def write_export(
     rows: dict[str, int] | None = None,
 ) -> Path:
     """Write tables as the shards of an export, one each, and the manifest."""
-    encoder, options = shard_format(format), ShardOptions(compression=compression, block_rows=block_rows)
+    encoder, options = (
+        shard_format(shard_format_name),
+        ShardOptions(compression=compression, block_rows=block_rows),
+    )
     schema = next(table.schema for tables in splits.values() for table in tables)
     written = {}
     for split, tables in splits.items():
@@ -74,7 +77,7 @@ def write_export(
         definition_hash="d",
         options_hash="o",
         engine="test",
-        format=format,
+        format=shard_format_name,
         options=options,
         columns=tuple(_column(field, (names or {}).get(field.name, ())) for field in schema),
         roles=ROLES,

@@ -18,10 +18,10 @@ class Numbered:
     name = "numbered"
     columns = (ShardColumn("key", "int64"),)
     schema = pa.schema([("key", pa.int64())])
-    normalization: dict[str, dict[str, float]] = {}
 
     def __init__(self, sizes, *, row_bytes, in_memory):
         self.in_memory = in_memory
+        self.normalization = {}
         self.identity = str(sizes)
         self.splits = {"train": SplitInfo(tuple(sizes), row_bytes)}
         starts = np.cumsum([0, *sizes])

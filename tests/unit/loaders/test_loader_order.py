@@ -69,7 +69,9 @@ def test_a_permutation_is_fair():
     world=st.sampled_from([1, 2, 3, 4, 5, 8, 16, 64]),
     seed=st.integers(0, 99),
 )
-def test_ranks_read_every_row_once_and_the_order_of_the_job_is_the_same(shard_rows, lanes, stripe, world, seed):
+def test_ranks_read_every_row_once_and_the_order_of_the_job_is_the_same(
+    shard_rows, lanes, stripe, world, seed
+):
     alone = rows_of(LaneOrder(tuple(shard_rows), lanes, stripe, seed, 0), shard_rows)
     assert sorted(alone) == list(range(sum(shard_rows)))
     dealt = [None] * len(alone)

@@ -119,9 +119,7 @@ def test_nulls_are_nan_in_floats_and_an_error_elsewhere():
 
 
 def test_features_as_one_matrix():
-    shards = memory_shards(
-        table(), ROLES, matrix="x", normalization={"count": {"mean": 1.0, "scale": 2.0}}
-    )
+    shards = memory_shards(table(), ROLES, matrix="x", normalization={"count": {"mean": 1.0, "scale": 2.0}})
     (batch,) = list(shards.numpy(100, shuffle=False))
     assert list(batch) == ["card", "t", "x", "late", "fold", "w"]
     rows = np.array(expected("train"))
