@@ -571,3 +571,28 @@ def test_files_of_another_cut_and_order_of_events_change_no_value(tmp_path: Path
     with cut_small(9):
         second = compare(tmp_path / "three", spec, mixed, 3).to_arrow()
     assert second.equals(first)
+
+
+@pytest.mark.parametrize("day", [0, 1, 2])
+def test_files_in_the_order_of_time(tmp_path: Path, day: int) -> None:
+    """Files that no row of the spine can see are not read; those that a label or a look-back needs are."""
+    begin = START + day * 24 * HOUR
+    spine = [row for row in ROWS["spine"] if begin <= row["at"] < begin + 24 * HOUR]
+    sides = {name: sorted(ROWS[name], key=lambda row: row["t"]) for name in ("left", "right")}
+    tables = {"table": BY_KEY, "hourly": BY_KEY | {"at": {"every": "1h"}}}
+    spec = project(
+        tables,
+        features=["table", {"table": "hourly", "prefix": "h_"}],
+        lookup=[
+            {"from": "right", "keys": ["k"], "columns": ["x"], "prefix": "any_"},
+            {"from": "right", "keys": ["k"], "columns": ["x"], "prefix": "r_", "ttl": "1d"},
+            {"from": "table", "columns": ["x_sum_1d"], "prefix": "t_"},
+        ],
+        label=[
+            {"source": "left", "op": "count", "horizon": "1d", "as": "soon"},
+            {"source": "left", "op": "count", "horizon": "1h", "gap": "1d", "as": "later_on"},
+        ],
+    )
+    assert spine
+    with cut_small(11):
+        compare(tmp_path, spec, {**sides, "spine": spine}, 8)
