@@ -11,7 +11,6 @@ from typing import Any
 from featureflow.contracts.shard_manifest import Manifest
 from featureflow.export.inputs import TRAIN, WHOLE, Column
 from featureflow.export.statistics import Gathered
-from featureflow.library.shards.registry import shard_format
 
 SCHEMA, STATISTICS, CARD = "schema.json", "stats.json", "README.md"
 #: Formats that Hugging Face's `datasets` reads from a folder.
@@ -92,9 +91,10 @@ def _header(manifest: Manifest) -> list[str]:
     splits = [name for name, shards in manifest.splits.items() if shards]
     if manifest.format not in _HUGGING_FACE or not splits:
         return []
-    suffix = shard_format(manifest.format).suffix
     lines = ["---", "configs:", "- config_name: default", "  data_files:"]
     for name in splits:
+        first = manifest.splits[name][0]
+        suffix = first.files[0].path.removeprefix(first.stem)  # a compressed one may have two
         # `datasets` allows word characters in the name of a split, nothing else
         lines += [f"  - split: {re.sub(r'[^A-Za-z0-9_]', '_', name)}", f'    path: "{name}/part-*{suffix}"']
     return [*lines, "---", ""]
