@@ -235,6 +235,18 @@ def test_times_and_lists(tmp_path):
     assert shuffled["spans"][row].tolist() == [1.5, 2.5]
 
 
+def test_batches_of_shuffled_shards_are_as_varied_as_chance_has_it(tmp_path):
+    """Means of batches spread as those of independent draws; read in the order of the values, 30 times as much."""
+    rng = np.random.default_rng(1)
+    y = rng.permutation(np.sort(rng.standard_normal(120_000)))
+    parts = [pa.table({"key": np.arange(4000), "y": y[i : i + 4000]}) for i in range(0, len(y), 4000)]
+    write_export(tmp_path, {"train": parts})
+    means = [
+        batch["y"].mean() for epoch in range(2) for batch in load_shards(str(tmp_path)).numpy(100, seed=epoch)
+    ]
+    assert 0.9 < np.std(means) * 10 / y.std() < 1.1
+
+
 # ---------------------------------------------------------------- position
 
 
