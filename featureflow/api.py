@@ -271,16 +271,7 @@ class Project:
     def _export(
         self, dataset: Dataset, options: Export, site: Site, *, replace: bool
     ) -> tuple[str, dict[str, Any]]:
-        from featureflow.export.dataset import export_dataset
-
-        stages: dict[str, int] = {}
-
-        def shown(stage: str, done: int, total: int) -> None:
-            name = f"{dataset.name}: {stage}"
-            if name not in stages:
-                site.progress.stage(name, total)
-            site.progress.advance(name, tasks=done - stages.get(name, 0))
-            stages[name] = done
+        from featureflow.export.dataset import describe_export, export_dataset, shown_by
 
         folder, manifest = export_dataset(
             dataset,
@@ -288,19 +279,10 @@ class Project:
             store_url=self.store_url,
             executor=site.executor,
             scratch=site.scratch,
-            progress=shown,
+            progress=shown_by(site.progress, dataset.name),
             replace=replace,
         )
-        shards = [shard for split in manifest.splits.values() for shard in split]
-        return folder, {
-            "dataset": dataset.name,
-            "version": dataset.version,
-            "folder": folder,
-            "format": manifest.format,
-            "shards": len(shards),
-            "rows": sum(shard.rows for shard in shards),
-            "bytes": sum(file.bytes for shard in shards for file in shard.files),
-        }
+        return folder, describe_export(folder, manifest)
 
     def training_set(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import featureflow
-from featureflow.cli import authoring, building, keeping, reading
+from featureflow.cli import authoring, building, exporting, keeping, reading
 from featureflow.cli.failures import report_failure
 
 _SECTIONS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
@@ -17,7 +17,11 @@ _SECTIONS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
         (authoring.init, authoring.demo, authoring.validate, authoring.compile_, authoring.test),
     ),
     ("Build it", (building.plan, building.build)),
-    ("Look at tables", (reading.ls, reading.show, reading.history, reading.diff, reading.lineage)),
+    ("Train on it", (exporting.export,)),
+    (
+        "Look at tables and datasets",
+        (reading.ls, reading.show, reading.history, reading.diff, reading.lineage),
+    ),
     ("Keep versions", (keeping.tag, keeping.restore, keeping.gc, keeping.verify)),
 )
 
@@ -59,7 +63,7 @@ Exit codes:   0 done, 1 build or check failed, 2 usage or spec, 3 unreachable (t
 )
 @click.version_option(featureflow.__version__, prog_name="featureflow")
 def application() -> None:
-    """From YAML specs to point-in-time correct, versioned feature tables."""
+    """From YAML specs to point-in-time correct, versioned tables and datasets."""
 
 
 for _, _commands in _SECTIONS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from featureflow.contracts.shard_manifest import Manifest
 from featureflow.core.roles import EMBARGOED
@@ -10,6 +11,7 @@ from featureflow.core.storage import join
 from featureflow.datasets.dataset import Dataset
 from featureflow.execute.executors import Executor
 from featureflow.export.run import ExportInput, OnProgress, RowsFile, export_rows
+from featureflow.observe.progress import Progress
 from featureflow.spec.exports import Export
 
 EXPORTS = "exports"
@@ -55,6 +57,46 @@ def export_dataset(
         rows, options, folder, executor=executor, scratch=scratch, on_progress=progress, replace=replace
     )
     return folder, manifest
+
+
+def describe_export(folder: str, manifest: Manifest) -> dict[str, Any]:
+    """Say what an export holds, as JSON values: its place and format, shards, rows and bytes, also by split.
+
+    ``left_out`` are the dataset's rows that are in no shard, by reason.
+    """
+    by_split = {
+        name: {
+            "shards": len(shards),
+            "rows": sum(shard.rows for shard in shards),
+            "bytes": sum(file.bytes for shard in shards for file in shard.files),
+        }
+        for name, shards in manifest.splits.items()
+    }
+    return {
+        "dataset": manifest.dataset,
+        "version": manifest.version,
+        "folder": folder,
+        "format": manifest.format,
+        **{key: sum(one[key] for one in by_split.values()) for key in ("shards", "rows", "bytes")},
+        "splits": by_split,
+        "left_out": {
+            reason: rows for reason, rows in manifest.rows.items() if reason not in ("in", "kept") and rows
+        },
+    }
+
+
+def shown_by(progress: Progress, name: str) -> OnProgress:
+    """Report the stages of an export as those of a build; ``name`` goes before them."""
+    done_before: dict[str, int] = {}
+
+    def shown(stage: str, done: int, total: int) -> None:
+        full = f"{name}: export, {stage}"
+        if full not in done_before:
+            progress.stage(full, total)
+        progress.advance(full, tasks=done - done_before.get(full, 0))
+        done_before[full] = done
+
+    return shown
 
 
 def _names(dataset: Dataset, *, keys: bool) -> dict[str, str]:

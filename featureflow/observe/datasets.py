@@ -117,7 +117,7 @@ def _selection(report: Any) -> dict[str, Any] | None:
         "rows": report["rows"],
         "kept": sum(line["kept"] for line in lines),
         "dropped": [
-            {"feature": line["name"], "reason": line["reason"]} for line in lines if not line["kept"]
+            {"feature": line["feature"], "reason": line["reason"]} for line in lines if not line["kept"]
         ],
     }
 

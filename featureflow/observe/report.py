@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from featureflow.observe import html
 from featureflow.observe.datasets import summary_texts
+from featureflow.observe.exports import export_text
 from featureflow.observe.terminal import Paint, table, wrap
 from featureflow.observe.units import count, moment, plural, seconds, size
 
@@ -104,7 +105,7 @@ class RunReport:
         Address of the cluster's dashboard, if there was one.
     exports
         Shards that are there now, by dataset: ``dataset``, ``version``, ``folder``, ``format``, ``shards``, ``rows``,
-        ``bytes``.
+        ``bytes``, ``splits`` (the last three of each), and ``left_out`` (rows by reason).
     """
 
     build_id: str
@@ -169,6 +170,7 @@ class RunReport:
         lines += self._dataset_lines(limit)
         if any(stage.tasks or stage.reused for stage in self.stages):
             lines += ["", *self._stage_lines(limit, brush)]
+        lines += self._export_lines(limit)
         lines += self._check_lines(limit, brush)
         for warning in self.warnings:
             lines += [brush(line, "yellow") for line in wrap(f"  ! {warning}", limit, "    ")]
@@ -182,6 +184,10 @@ class RunReport:
         for entry in self.published:
             for text in summary_texts(entry.dataset) if entry.dataset else ():
                 lines += wrap(f"  {entry.name}: {text}", limit, "    ")
+        return ["", *lines] if lines else []
+
+    def _export_lines(self, limit: int) -> list[str]:
+        lines = [line for entry in self.exports for line in wrap(f"  {export_text(entry)}", limit, "    ")]
         return ["", *lines] if lines else []
 
     def _stage_lines(self, limit: int, brush: Paint) -> list[str]:
@@ -237,7 +243,11 @@ class RunReport:
         if stages:
             headers = ("stage", "tasks", "reused", "rows", "written", "time")
             parts.append(html.table(stages, headers, right=(1, 2, 3, 4, 5)))
-        said = [*self._dataset_lines(10_000), *self._check_lines(10_000, Paint())]
+        said = [
+            *self._dataset_lines(10_000),
+            *self._export_lines(10_000),
+            *self._check_lines(10_000, Paint()),
+        ]
         parts += [html.notes([*(line.strip() for line in said if line), *self.warnings])]
         return html.page_part(parts)
 
