@@ -86,8 +86,14 @@ def api_page() -> str:
     """Everything public, from its docstrings."""
     import featureflow
     from featureflow.contracts.aggregation import Aggregation, EventColumn, Windows
+    from featureflow.contracts.encoder import Encoder
+    from featureflow.contracts.shard_format import ShardFormat
+    from featureflow.contracts.shard_manifest import Manifest
     from featureflow.contracts.source import Format
+    from featureflow.datasets.encoder import DatasetEncoder
     from featureflow.execute.planner import BuildPlan
+    from featureflow.loaders.batches import Batches
+    from featureflow.loaders.shards import Shards
     from featureflow.observe.report import RunReport
 
     lines = [
@@ -109,7 +115,7 @@ def api_page() -> str:
     shown = ", ".join(f"`ff.{name}`" for name in errors)
     lines += ["### Errors", "", f"{shown}: see [errors](errors.md).", ""]
     lines += ["## What they return", ""]
-    for cls in (BuildPlan, RunReport):
+    for cls in (Shards, Batches, DatasetEncoder, BuildPlan, RunReport):
         lines += _described(cls.__name__, cls)
     lines += [
         "## Contracts",
@@ -117,7 +123,7 @@ def api_page() -> str:
         "What an extension implements; see [CONTRIBUTING](../CONTRIBUTING.md).",
         "",
     ]
-    for cls in (Aggregation, EventColumn, Windows, Format):
+    for cls in (Aggregation, EventColumn, Windows, Format, Encoder, ShardFormat, Manifest):
         lines += _described(f"featureflow.contracts.{cls.__name__}", cls)
     return "\n".join(lines)
 

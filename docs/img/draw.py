@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 WIDTH = 780
 LEFT, RIGHT = 150, 740  # where the first and the last hour of a timeline are
-INK, PALE, IN, OUT, AT = "#1f2933", "#9aa5b1", "#0b69a3", "#cbd2d9", "#c0392b"
+INK, PALE, IN, OUT, AT, LATER = "#1f2933", "#9aa5b1", "#0b69a3", "#cbd2d9", "#c0392b", "#6b4ea0"
 
 
 class Picture:
@@ -237,6 +237,107 @@ def increment() -> str:
     return p.svg()
 
 
+def training_row() -> str:
+    """Draw what one row of a training set knows, and what it should learn."""
+    p = Picture(265, 0, 19)
+    at = 9
+    p.row_time(at, 34, 225, "t: a row of the spine")
+    p.text(LEFT, 20, "known at t", color=IN, bold=True)
+    p.text(RIGHT, 20, "not known at t", color=LATER, anchor="end", bold=True)
+    p.interval(65, at - 7, at, opens=True, closes=False, label="window 7d")
+    p.text(p.x(at - 7) + 8, 52, "count 3", color=IN, size=12)
+    p.line(p.x(at), 110, p.x(at), 135, color=IN, width=2.5)
+    p.dot(p.x(at), 110, radius=5)
+    p.text(LEFT - 20, 114, "look-up", anchor="end")
+    p.text(p.x(at) - 12, 114, "the latest at or before t: the one at t", color=IN, size=12, anchor="end")
+    p.line(p.x(at), 160, p.x(at + 2), 160, color=PALE, dash="3 3")
+    p.text(p.x(at + 1), 152, "gap 2d", color=PALE, size=12, anchor="middle")
+    p.interval(160, at + 2, at + 8, opens=True, closes=False, label="label", color=LATER)
+    p.text(p.x(at + 2) + 8, 147, "horizon 6d: count 2", color=LATER, size=12)
+    p.axis(225, {day: f"day {day}" for day in (2, 9, 11, 17)}, label="events")
+    for day in (1, 3, 5.5, 8, 9, 10, 11, 14, 17):
+        p.dot(p.x(day), 225, color=IN if day <= at else LATER)
+    p.text(LEFT, 260, "The event at t is in the look-up, not in the window. The one on day 17 is after the horizon.",
+           color=PALE, size=12)  # fmt: skip
+    return p.svg()
+
+
+def embargo() -> str:
+    """Draw which rows are in no split: those whose label is made in the time of the next one."""
+    p = Picture(290, 0, 20)
+    end, reach = 10, 4
+    p.row_time(end, 34, 230, "train: < day 10")
+    p.parts.append(
+        f'<rect x="{p.x(end - reach)}" y="40" width="{round(p.x(end) - p.x(end - reach), 1)}" height="190" '
+        f'fill="{AT}" opacity="0.08"/>'
+    )
+    rows = ((3, "train"), (6, "train"), (7.5, "embargoed"), (9, "embargoed"), (10, "test"), (13, "test"))
+    for place, (day, split) in enumerate(rows):
+        y = 58 + 30 * place
+        color = PALE if split == "embargoed" else IN
+        p.interval(
+            y, day, day + reach, opens=True, closes=False, label="", color=LATER if color == IN else PALE
+        )
+        p.dot(p.x(day), y, color=color)
+        p.text(LEFT - 20, y + 4, split, anchor="end", color=color, bold=split != "embargoed")
+    p.axis(230, {day: f"day {day}" for day in (0, 6, 10, 14)})
+    p.text(p.x(end - reach / 2), 272, "embargo: 4d", size=12, anchor="middle", color=AT)
+    p.text(RIGHT, 272, "the bars: horizons of the labels, 4 days", size=12, anchor="end", color=LATER)
+    return p.svg()
+
+
+def out_of_time() -> str:
+    """Draw which labels the target encoding of a row may use: those that were known, of the same category."""
+    p = Picture(200, 0, 20)
+    at, delay = 14, 4
+    p.row_time(at, 34, 140, "t: a train row, merchant A")
+    p.interval(70, None, at - delay, opens=True, closes=True, label="labels known")
+    p.line(p.x(at - delay), 70, p.x(at), 70, color=PALE, dash="3 3")
+    p.text(p.x(at - delay / 2), 62, "label_delay 4d", size=12, color=PALE, anchor="middle")
+    p.axis(140, {day: f"day {day}" for day in (0, 10, 14)}, label="merchant A")
+    for day, label in ((1, 1), (4, 0), (7, 0), (10, 1), (12, 1), (14, 0), (17, 1)):
+        p.dot(p.x(day), 140, color=IN if day <= at - delay else PALE)
+        p.text(
+            p.x(day) - 10, 127, str(label), anchor="end", color=IN if day <= at - delay else PALE, bold=True
+        )
+    p.text(LEFT, 190, "mean 2 / 4: labels of rows at least 4 days older. Not its own, not those that came later.",
+           size=12)  # fmt: skip
+    return p.svg()
+
+
+def shuffle() -> str:
+    """Draw the two passes of a global shuffle: each piece into one spill, each shard from a slice of every spill."""
+    p = Picture(330, 0, 10)
+    colors = ("#0b69a3", "#c0392b", "#b58900", "#2f855a")
+    for column, words in ((40, "pieces, in the spine's order"), (330, "one spill a piece"), (620, "shards")):
+        p.text(column, 26, words, bold=True)
+    p.text(183, 52, "pass 1: hash(row, seed)", size=12, color=PALE)
+    p.text(478, 52, "pass 2: sort by hash", size=12, color=PALE)
+    for piece in range(3):
+        y = 80 + 80 * piece
+        p.parts.append(f'<rect x="40" y="{y}" width="120" height="48" fill="{OUT}" rx="3"/>')
+        p.text(100, y + 29, f"rows {piece * 4} to {piece * 4 + 3}", anchor="middle")
+        p.line(165, y + 24, 320, y + 24, color=PALE)
+        for shard in range(4):
+            p.parts.append(
+                f'<rect x="330" y="{y + 12 * shard}" width="120" height="11" fill="{colors[shard]}" opacity="0.75"/>'
+            )
+    for shard in range(4):
+        y = 72 + 62 * shard
+        p.parts.append(
+            f'<rect x="620" y="{y}" width="120" height="44" fill="{colors[shard]}" opacity="0.75" rx="3"/>'
+        )
+        for piece in range(3):
+            p.line(455, 80 + 80 * piece + 12 * shard + 5, 615, y + 22, color=colors[shard], width=1)
+    p.text(
+        40,
+        318,
+        "Each row is read twice and written twice, whatever its shard. Tasks: pieces + shards.",
+        size=12,
+    )
+    return p.svg()
+
+
 PICTURES: dict[str, Callable[[], str]] = {
     "window-and-lookup": window_and_lookup,
     "closed": closed,
@@ -245,6 +346,10 @@ PICTURES: dict[str, Callable[[], str]] = {
     "knowledge": knowledge,
     "availability": availability,
     "increment": increment,
+    "training-row": training_row,
+    "embargo": embargo,
+    "out-of-time": out_of_time,
+    "shuffle": shuffle,
 }
 
 

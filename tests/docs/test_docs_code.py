@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import shutil
 import sys
 import types
 from contextlib import redirect_stdout
@@ -15,7 +16,15 @@ from docs.pages import ALL_BLOCKS, ROOT, blocks
 from featureflow.cli import main
 
 INSTALL = re.compile(r"^python3 -m venv \.venv && \.venv/bin/pip install ")
-RUNS_IN_ORDER = ["docs/quick-start.md", "docs/versions.md", "docs/errors.md"]
+SHARD_PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs" / "shards").glob("*.md"))
+RUNS_IN_ORDER = [
+    "docs/quick-start.md",
+    "docs/versions.md",
+    "docs/errors.md",
+    "docs/training-sets.md",
+    "docs/loading.md",
+    *SHARD_PAGES,
+]
 EXAMPLES = ["README.md", "CONTRIBUTING.md"]
 #: languages that are no code of ours
 TEXT = {"text", "yaml", "pycon"}
@@ -52,13 +61,21 @@ def test_reasons_for_not_running_are_reasons():
 
 
 @pytest.mark.parametrize("page", RUNS_IN_ORDER)
-def test_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch, make_project):
+def test_page_runs_from_top_to_bottom(page, tmp_path_factory, fraud, monkeypatch):
+    tmp_path = tmp_path_factory.mktemp("page")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEATUREFLOW_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("FEATUREFLOW_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
     namespace = {"__name__": "__docs__"}
     for block in blocks(ROOT / page):
         if block.key == "setup":
-            build_sensor_table(tmp_path)
+            assert block.value in {
+                "the fraud project, built",
+                "a store with two versions of the table sensor",
+            }
+            if "fraud" in block.value:
+                shutil.copytree(fraud, tmp_path, dirs_exist_ok=True)
+            else:
+                build_sensor_table(tmp_path)
         if block.key == "file":
             (tmp_path / block.value).write_text(block.text)
         elif block.key == "not run" or block.language in TEXT:
@@ -68,6 +85,18 @@ def test_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch, make_project)
         else:
             for line in block.text.splitlines():
                 command(line)
+
+
+@pytest.fixture(scope="module")
+def fraud(tmp_path_factory):
+    """The project of the fraud template, built: pages begin with a copy of it."""
+    import featureflow as ff
+
+    root = tmp_path_factory.mktemp("fraud") / "project"
+    shutil.copytree(ROOT / "featureflow" / "demo" / "templates" / "fraud", root)
+    scratch = tmp_path_factory.mktemp("fraud-scratch")
+    ff.Project(root / "featureflow.yaml", store=str(root / "store"), scratch=str(scratch)).build()
+    return root
 
 
 def build_sensor_table(folder):
@@ -107,6 +136,13 @@ def test_the_readme_shows_what_its_spec_gives(tmp_path, monkeypatch):
         exec(compile(example["code"].text, "README.md", "exec"), {})
     assert cells(printed.getvalue()) == cells(example["output"].text)
     assert len(cells(example["output"].text)) == 6
+    # the section on training sets goes on with the same file
+    (tmp_path / "aircraft.yaml").write_text(example["spec"].text + example["dataset"].text)
+    assert len(example["dataset"].text.splitlines()) == 10
+    namespace = {}
+    exec(compile(example["training"].text, "README.md", "exec"), namespace)
+    assert namespace["late"].rows == 336_776
+    assert namespace["batch"]["x"].shape[0] == len(namespace["batch"]["late"]) == 1024
 
 
 @pytest.mark.parametrize("name", ["aggregation", "source"])

@@ -42,7 +42,7 @@ def test_pictures_are_current_and_shown():
     shown = "".join(page.read_text() for page in PAGES)
     for name, picture in draw.PICTURES.items():
         assert (DOCS / "img" / f"{name}.svg").read_text() == picture(), "run: python docs/img/draw.py"
-        assert f"(img/{name}.svg)" in shown
+        assert f"img/{name}.svg)" in shown
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
@@ -134,6 +134,14 @@ def test_encoder_is_documented_with_its_parameters(name):
 
 
 @pytest.mark.parametrize("name", sorted(COMPRESSIONS))
+def test_format_of_shards_has_a_page_with_what_readers_need(name):
+    text = (DOCS / "shards" / f"{name}.md").read_text()
+    for part in ("## Read", "## On disk", "## Options", "rows_per_record", f"--format {name}"):
+        assert part in text
+    assert all(f"`{one}`" in text or f" {one}`" in text for one in COMPRESSIONS[name] if one != "none")
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESSIONS))
 def test_format_of_shards_is_documented_with_its_compressions(name):
     export = LANGUAGE[LANGUAGE.index("\n### Export\n") : LANGUAGE.index("\n## Expressions\n")]
     (row,) = [line for line in export.splitlines() if line.startswith(f"| `{name}` |")]
@@ -185,10 +193,14 @@ def test_the_first_paragraph_says_what_differs():
 
 
 def test_every_page_is_reachable_from_the_index():
-    index = (DOCS / "index.md").read_text() + (DOCS / "adr" / "README.md").read_text()
+    indexes = [DOCS / "index.md", DOCS / "adr" / "README.md", DOCS / "shards" / "index.md"]
+    linked = {
+        (index.parent / target.split("#")[0]).resolve()
+        for index in indexes
+        for target in re.findall(r"\]\(([^)\s]+)\)", index.read_text())
+    }
     for page in DOCS.rglob("*.md"):
-        if page.name not in {"index.md", "README.md"}:
-            assert f"({page.name})" in index or f"(adr/{page.name})" in index, page
+        assert page.resolve() in linked or page == DOCS / "index.md" or page.parent.name == "img", page
 
 
 def test_decisions_are_numbered_and_complete():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from docs.pages import ALL_BLOCKS
+import yaml
+from docs.pages import ALL_BLOCKS, ROOT
 
 from featureflow.spec.load import load_text
 
+TEMPLATE = ROOT / "featureflow" / "demo" / "templates" / "fraud" / "featureflow.yaml"
 YAML = [block for block in ALL_BLOCKS if block.language == "yaml"]
 SOURCE = """
 featureflow: 1
@@ -32,6 +34,9 @@ features:
 
 def whole(block):
     """The spec that a fragment is a part of."""
+    if (block.key, block.value) == ("example", "dataset"):  # of the README, which goes on with its first spec
+        (first,) = [b for b in ALL_BLOCKS if b.page == block.page and (b.key, b.value) == ("example", "spec")]
+        return first.text + block.text
     inside = textwrap.indent(block.text, "    ")
     if block.key == "yaml":
         where = block.value
@@ -49,6 +54,8 @@ def whole(block):
         if where in ("spine", "rest of a dataset"):
             spine = "" if where == "spine" else "    spine: {source: labels, keys: [card_id]}\n"
             return f"{DATASET_TABLES}datasets:\n  it:\n{spine}{inside}"
+        if where == "of the fraud template":
+            return TEMPLATE.read_text().split("\ndatasets:\n")[0] + "\n" + block.text
         if where == "udf":
             return f"allow_python: true\n{SOURCE}features:\n  it:\n{rows}{inside}"
         raise AssertionError(f"{block.name}: unknown mark yaml: {where}")
@@ -77,3 +84,12 @@ def test_the_specs_own_tests_pass(block):
     results = ff.Project(block.text).test()
     assert results
     assert [(r.name, r.message) for r in results if not r.passed] == []
+
+
+def test_the_templates_dataset_is_shown_as_it_is():
+    (shown,) = [yaml.safe_load(block.text) for block in YAML if block.value == "of the fraud template"]
+    (given,) = yaml.safe_load(TEMPLATE.read_text())["datasets"].values()
+    assert shown == {"datasets": {"next_day_spend": {k: v for k, v in given.items() if k not in METADATA}}}
+
+
+METADATA = ("description", "owner", "tags")

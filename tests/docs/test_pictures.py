@@ -143,3 +143,63 @@ features: {f: {source: e, keys: k, aggregate: [{ops: count, windows: 2d}]}}
     days = [f"2026-01-{5 + d:02}" for d in range(3, 6)]
     assert [part.label for part in plan.missing] == days
     assert sorted(plan.reused) == [f"2026-01-{5 + d:02}" for d in range(10) if d not in (3, 4, 5)]
+
+
+DAY = 24
+
+
+def test_training_row(make_project, monkeypatch):
+    days = (1, 3, 5.5, 8, 9, 10, 11, 14, 17)
+    project = make_project(
+        """
+sources:
+  e: {path: "{data}/e/*.parquet", time: t}
+  s: {path: "{data}/s/*.parquet", time: t}
+features:
+  f: {source: e, keys: k, aggregate: [{ops: count, windows: 7d, as: n}]}
+datasets:
+  d:
+    spine: {source: s, keys: k}
+    features: [f]
+    lookup: [{from: e, keys: [k], columns: [day]}]
+    label: {source: e, op: count, gap: 2d, horizon: 6d}
+""",
+        e=[{"k": 1, "t": at(day * DAY), "day": float(day)} for day in days]
+        + [{"k": 2, "t": at(99 * DAY), "day": 99.0}],
+        s=[{"k": 1, "t": at(9 * DAY)}],
+    )
+    monkeypatch.setenv("FEATUREFLOW_SCRATCH", str(project.folder / "scratch"))
+    opened = project.open()
+    opened.build()
+    (row,) = opened.dataset("d").to_polars().rows(named=True)
+    assert (row["n"], row["day"], row["label"]) == (3, 9.0, 2)
+
+
+def test_embargo_and_out_of_time(make_project, monkeypatch):
+    """The two pictures of splits and of target encoding, in one dataset each."""
+    events = [(1, 1), (4, 0), (7, 0), (10, 1), (12, 1), (14, 0), (17, 1)]
+    project = make_project(
+        """
+sources:
+  s: {path: "{data}/s/*.parquet", time: t}
+  m: {path: "{data}/m/*.parquet", time: t}
+datasets:
+  embargo:
+    spine: {source: s, keys: k}
+    split: {by: time, train: "< 2026-01-15", test: rest, embargo: 4d}
+  out_of_time:
+    spine: {source: m, keys: k, columns: [merchant]}
+    label: {column: y}
+    encode: {columns: merchant, with: target, folds: time, label_delay: 4d, smoothing: 0}
+""",
+        s=[{"k": 1, "t": at(day * DAY)} for day in (3, 6, 7.5, 9, 10, 13)],
+        m=[{"k": 1, "t": at(day * DAY), "merchant": "A", "y": y} for day, y in events],
+    )
+    monkeypatch.setenv("FEATUREFLOW_SCRATCH", str(project.folder / "scratch"))
+    opened = project.open()
+    opened.build()
+    splits = opened.dataset("embargo").to_polars()["split"].to_list()
+    assert splits == ["train", "train", "embargoed", "embargoed", "test", "test"]
+    encoded = opened.dataset("out_of_time").to_polars()["merchant"].to_list()
+    assert encoded[:2] == [None, None]
+    assert encoded[5] == 2 / 4
