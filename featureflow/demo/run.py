@@ -53,6 +53,7 @@ One thing to know: the file names the aircraft that flew. A change of aircraft i
 NEXT_STEPS = (
     ("featureflow show flight_features", "schema, statistics, a sample"),
     ("featureflow show late_flights", "the training set: splits, columns, encoders"),
+    ("featureflow export late_flights --format parquet --path out", "shards for other readers"),
     ("featureflow history carrier_delays", "its versions"),
     ("featureflow diff carrier_delays@1 carrier_delays@2", "what the last day changed"),
     ("featureflow lineage flight_features.arr_delay_last_1d", "where a column comes from"),
@@ -204,7 +205,7 @@ def next_steps(root: Path) -> str:
     """Commands and lines to try."""
     brush = paint_for(sys.stdout)
     lines = [f"  cd {root}"]
-    lines += [f"  {command:<58}" + brush(f"# {about}", "dim") for command, about in NEXT_STEPS]
+    lines += [f"  {command:<62}" + brush(f"# {about}", "dim") for command, about in NEXT_STEPS]
     return "\n".join([*lines, "", "In Python:", NOTEBOOK])
 
 
