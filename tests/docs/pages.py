@@ -42,13 +42,13 @@ def blocks(page: Path) -> list[Block]:
     found = []
     for match in _BLOCK.finditer(text):
         before = text[: match.start()].rstrip().splitlines()[-1:]
-        after = text[match.end() :].lstrip().splitlines()[:1]
+        after, *then = [*text[match.end() :].lstrip().splitlines()[:2], "", ""][:2]
         mark = None
-        for line in (*before, *after):
+        for line in (*before, after):
             mark = mark or _MARK.fullmatch(line)
-        # a comment after a block is only ever `not run`: others stand before theirs
-        if mark is not None and mark[0] in after and mark["key"] != "not run":
-            mark = None
+        # a comment after a block is only ever `not run`, and not that of the next block: others stand before theirs
+        if mark is not None and mark[0] not in before:
+            mark = None if mark["key"] != "not run" or then[0].startswith("```") else mark
         key, value = (mark["key"], mark["value"]) if mark else ("", "")
         line = text.count("\n", 0, match.start()) + 1
         where = str(page.relative_to(ROOT))
