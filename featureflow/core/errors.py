@@ -7,6 +7,7 @@
     ├── PlanError                    2   the spec is right, but can't be built as asked (over budget, cycle)
     ├── SourceError                  1   raw data is not what the spec says (schema, value, missing file)
     ├── ComputeError                 1   a task failed
+    │   └── FrameError               1   a frame that an encoder was given; a ValueError, too, as scikit-learn's are
     ├── CheckFailed                  1   a data check with ``on_fail: error`` failed; nothing was published
     ├── TableError                   1   a version, tag or table that does not exist or can't be read
     │   ├── CorruptionError          1   bytes on disk are not the bytes that were written
@@ -81,6 +82,10 @@ class SourceError(FeatureflowError):
 
 class ComputeError(FeatureflowError):
     """A task of a build failed."""
+
+
+class FrameError(ComputeError, ValueError):
+    """A frame that an encoder can't work with; a ValueError as well, as scikit-learn's callers expect."""
 
 
 class CheckFailed(FeatureflowError):

@@ -13,6 +13,7 @@ import pyarrow as pa
 from featureflow.contracts.check import CheckResult
 from featureflow.core.errors import TableError
 from featureflow.datasets.assembly import Assembly, assemble
+from featureflow.datasets.encoding import plan_encoders
 from featureflow.datasets.finishing import Finished, Finishing, finish_pieces
 from featureflow.datasets.joins import JoinTask, run_join
 from featureflow.datasets.place import dataset_url
@@ -298,6 +299,7 @@ class DatasetBuild:
 def prepare(dataset: CompiledDataset, plan: BuildPlan, *, full: bool) -> DatasetBuild:
     """Plan a dataset within a build that makes, or takes as published, the tables that it reads."""
     site = plan.site
+    plan_encoders(dataset, dataset.schema)  # what can't be encoded is told before anything is computed
     state = current_state(dataset_url(site.store_url, dataset.name))
     planned = plan_dataset(dataset, plan.pieces, plan.buckets(), state, site, full=full)
     return DatasetBuild(planned, site, bind(dataset.spec.each_check, f"datasets.{dataset.name}"))

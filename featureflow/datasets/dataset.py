@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from featureflow.datasets.encoder import DatasetEncoder
 
+
 @dataclass(frozen=True, repr=False)
 class Dataset:
     """A version of a dataset; immutable, so what it reads never changes.
@@ -154,8 +155,10 @@ class Dataset:
             return {name: name for name in raw}
         encoder, kept = self.encoder, set(self.roles.features)
         made = encoder.fitted_.sources
+        own = {*self.roles.keys, self.roles.time}
         names = {
-            name: [(one, f"{one}{SUFFIX}") for one in made[name]] if name in made else [(name, name)]
+            name: [(name, name)] * (name in own or name not in made)
+            + [(one, f"{one}{SUFFIX}") for one in made.get(name, ())]
             for name in raw
         }
         features = set(encoder.input_types_)
@@ -163,7 +166,7 @@ class Dataset:
             one: stored
             for name, found in names.items()
             for one, stored in found
-            if one in kept or name not in features
+            if one in kept or name not in features or one in own
         }
 
     @cached_property
@@ -239,6 +242,10 @@ class Dataset:
     def _check_split(self, split: str | None) -> None:
         if split is None:
             return
+        if not isinstance(split, str):
+            raise TableError(
+                f"{self}: the first argument names a split; name columns with columns={split!r}."
+            )
         if self.roles.split is None:
             raise TableError(f"{self}: has no splits. Add `split:` to its spec, or read it whole.")
         if split not in self.splits:

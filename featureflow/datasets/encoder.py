@@ -18,7 +18,7 @@ from sklearn.utils.validation import (  # type: ignore[import-untyped]
 
 from featureflow.contracts.encoder import Json
 from featureflow.core.durations import Duration
-from featureflow.core.errors import ComputeError
+from featureflow.core.errors import ComputeError, FrameError
 from featureflow.core.types import type_name
 from featureflow.datasets import containers, selection
 from featureflow.datasets import fitting as fits
@@ -29,10 +29,6 @@ from featureflow.spec.encode import Encode
 FORMAT = 1
 _ROW = "__ff_row"
 Frame = Any
-
-
-class FrameError(ComputeError, ValueError):
-    """A frame that an encoder can't work with; a ValueError as well, as scikit-learn's callers expect."""
 
 
 class DatasetEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from featureflow.datasets.fitting import Fitting, begin, merge
 from featureflow.datasets.selection import Selecting, Selection
 from featureflow.datasets.selection import merge as merge_selections
 from featureflow.execute.driver import Task, run_tasks
-from featureflow.execute.exchange import read_bucket, write_buckets
+from featureflow.execute.exchange import finished_rows, read_bucket, write_buckets
 from featureflow.execute.site import Site
 from featureflow.plan.dataset_nodes import CompiledDataset
 
@@ -90,16 +90,15 @@ def _of_train(table: pa.Table, split: str | None, columns: tuple[str, ...]) -> p
 
 
 def fit_chunk(read: Reader, piece: int, fitting: str, split: str | None, path: str) -> str:
-    """Take the statistics of one piece's train rows, unless they are there; returns where they are."""
-    if not os.path.exists(path):
-        job = _fitting(fitting)
-        write_atomic(path, job.chunk(_of_train(read(piece), split, job.columns)), durable=False)
+    """Take the statistics of one piece's train rows; returns where they are."""
+    job = _fitting(fitting)
+    write_atomic(path, job.chunk(_of_train(read(piece), split, job.columns)), durable=False)
     return path
 
 
 def gather_chunk(read: Reader, piece: int, fitted: str, split: str | None, path: str) -> str:
     """Write what out-of-time encoders need of one piece's train rows."""
-    if not os.path.exists(path):
+    if finished_rows(path) is None:
         job = _fitted(fitted)
         rows = job.gather(_of_train(read(piece), split, job.gather_columns))
         write_buckets(rows, np.zeros(rows.num_rows, np.int64), 1, path)
@@ -108,11 +107,28 @@ def gather_chunk(read: Reader, piece: int, fitted: str, split: str | None, path:
 
 def know_before(gathered: tuple[str, ...], fitted: str, path: str) -> str:
     """Encode all train rows with what was known before each."""
-    if not os.path.exists(path):
+    if finished_rows(path) is None:
         batches = [batch.replace_schema_metadata(None) for batch in read_bucket(gathered, 0)]
         made = _fitted(fitted).known_before(pa.Table.from_batches(batches).combine_chunks())
         write_buckets(made, np.zeros(made.num_rows, np.int64), 1, path)
     return path
+
+
+def plan_encoders(dataset: CompiledDataset, schema: pa.Schema) -> Fitting:
+    """Plan the fit of a dataset's encoders.
+
+    Raises
+    ------
+    PlanError
+        If an encoder can't take its column, or misses a label or a time.
+    """
+    return begin(
+        dataset.spec.encode,
+        schema,
+        labels={label.name: label.reach_us for label in dataset.labels},
+        time=dataset.time,
+        identity=(*dataset.keys, *([dataset.time] if dataset.time else [])),
+    )
 
 
 def fit_encoders(
@@ -128,9 +144,7 @@ def fit_encoders(
     if not dataset.spec.encode:
         return None
     split = "split" if dataset.spec.split is not None else None
-    identity = (*dataset.keys, *([dataset.time] if dataset.time else []))
-    labels = {label.name: label.reach_us for label in dataset.labels}
-    fitting = begin(dataset.spec.encode, schema, labels=labels, time=dataset.time, identity=identity)
+    fitting = plan_encoders(dataset, schema)
     folder = os.path.join(site.scratch, "exchange")
     stage = f"{dataset.name}: fit encoders"
     done = 0
@@ -169,15 +183,14 @@ def select_chunk(
     read: Reader, piece: int, selecting: Selecting, encoding: Encoding | None, split: str | None, path: str
 ) -> str:
     """Take the statistics that a selection needs of one piece's train rows, as they are after encoding."""
-    if not os.path.exists(path):
-        rows = read(piece)
-        rows = rows.filter(pa.array(train_rows(rows, split)))
-        if encoding is not None:
-            # what a row knew of its own label does not matter for whether a feature is kept
-            made = encoding.fitted.transform(rows)
-            rows = rows.drop_columns([name for name in made.schema.names if name in rows.schema.names])
-            rows = pa.table([*rows.columns, *made.columns], names=[*rows.schema.names, *made.schema.names])
-        write_atomic(path, selecting.chunk(rows.select(list(selecting.columns))), durable=False)
+    rows = read(piece)
+    rows = rows.filter(pa.array(train_rows(rows, split)))
+    if encoding is not None:
+        # what a row knew of its own label does not matter for whether a feature is kept
+        made = encoding.fitted.transform(rows)
+        rows = rows.drop_columns([name for name in made.schema.names if name in rows.schema.names])
+        rows = pa.table([*rows.columns, *made.columns], names=[*rows.schema.names, *made.schema.names])
+    write_atomic(path, selecting.chunk(rows.select(list(selecting.columns))), durable=False)
     return path
 
 
@@ -220,8 +233,7 @@ def _write(folder: str, content: object) -> str:
     text = json.dumps(content)
     name = fingerprint(text)
     path = os.path.join(folder, name[:2], f"{name}.json")
-    if not os.path.exists(path):
-        write_atomic(path, text.encode(), durable=False)
+    write_atomic(path, text.encode(), durable=False)
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from featureflow.contracts.encoder import Json
+from featureflow.core.errors import PlanError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.roles import Roles
 from featureflow.core.storage import write_atomic
@@ -33,7 +33,7 @@ from featureflow.datasets.splits import (
 )
 from featureflow.execute.checking import BoundCheck, findings
 from featureflow.execute.driver import Task, run_tasks
-from featureflow.execute.exchange import bucket_rows, read_bucket, write_buckets
+from featureflow.execute.exchange import finished_rows, read_bucket, write_buckets
 from featureflow.execute.site import Site
 from featureflow.execute.window_task import Unit, note_path
 from featureflow.plan.dataset_nodes import CompiledDataset
@@ -135,14 +135,10 @@ def read_piece(job: Finishing, piece: int, kind: str = "split") -> pa.Table:
 
 
 def _kept(path: str) -> pa.Table | None:
-    if not os.path.exists(path):
+    if finished_rows(path) is None:
         return None
-    with suppress(pa.ArrowInvalid, OSError):  # not flushed before a power cut: as good as none
-        os.utime(path)
-        bucket_rows(path)
-        (batch,) = read_bucket((path,), 0)
-        return pa.Table.from_batches([batch.replace_schema_metadata(None)])
-    return None
+    (batch,) = read_bucket((path,), 0)
+    return pa.Table.from_batches([batch.replace_schema_metadata(None)])
 
 
 def _row_ids(job: Finishing, piece: int) -> Any:
@@ -232,6 +228,11 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
     encoding = fit_encoders(dataset, raw, partial(read_piece, job), n_pieces, job.mark, site)
     fitted = None if encoding is None else encoding.fitted
     roles = _roles(dataset, fitted)
+    taken = set(raw.names) - set({} if fitted is None else fitted.sources)
+    if clash := [name for name in roles.features if name in taken and name not in _raw_features(dataset)]:
+        raise PlanError(
+            f"datasets.{dataset.name}: encode makes a column {clash[0]!r}, which there is already."
+        )
     selection = select_features(
         dataset, roles.features, partial(read_piece, job), encoding, n_pieces, job.mark, site
     )

@@ -7,7 +7,6 @@ one batch of every file. A row's number goes with it: nothing is matched twice, 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from featureflow.datasets.spine import TIME
 from featureflow.execute.arrays import booleans
 from featureflow.execute.bucket import load_bucket
 from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import ROW, bucket_rows, read_bucket, write_buckets
+from featureflow.execute.exchange import ROW, finished_rows, read_bucket, write_buckets
 from featureflow.execute.keycodes import encode_pair
 from featureflow.execute.lookups import look_up
 from featureflow.execute.manifest import read_list
@@ -63,11 +62,9 @@ class JoinTask:
 
 def run_join(task: JoinTask, path: str) -> int:
     """Answer the rows of one bucket and write the answers, unless they are there; returns how many rows."""
-    if os.path.exists(path):
-        with suppress(pa.ArrowInvalid, OSError):  # not flushed before a power cut: as good as none
-            os.utime(path)
-            rows: int = bucket_rows(path).sum().item()
-            return rows
+    rows = finished_rows(path)
+    if rows is not None:
+        return rows
     questions = _questions(task)
     times = column(questions, TIME).to_numpy()
     keys = [column(questions, f"k{i}") for i in range(len(task.join.left_keys))]

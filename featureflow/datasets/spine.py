@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ from featureflow.execute.exchange import (
     RowReader,
     bucket_of,
     bucket_rows,
+    finished_rows,
     plain_arrow,
     read_bucket,
     read_positions,
@@ -64,7 +64,7 @@ def read_spine(
     tuple
         How many rows there are, and their earliest and latest time.
     """
-    found = _finished(path)
+    found = finished_rows(path)
     if found is None:
         _write_rows(job, chunk, path, drop_path)
         found = int(bucket_rows(path).sum())
@@ -128,7 +128,7 @@ class Routing:
 
 def route_spine(job: Routing, file: SpineFile, path: str) -> int:
     """Write keys, time and number of a spine file's rows, bucket by bucket; returns how many there are."""
-    found = _finished(path)
+    found = finished_rows(path)
     if found is not None:
         return found
     table = spine_rows((file,), file.first, file.first + file.rows).combine_chunks()
@@ -140,14 +140,3 @@ def route_spine(job: Routing, file: SpineFile, path: str) -> int:
     routed = routed.append_column(ROW, integers(np.arange(file.first, file.first + file.rows), pa.int64()))
     write_buckets(routed, buckets, job.n_buckets, path)
     return file.rows
-
-
-def _finished(path: str) -> int | None:
-    """Rows of a file on scratch; None if it is not there, or was not flushed before a power cut."""
-    if not os.path.exists(path):
-        return None
-    with suppress(pa.ArrowInvalid, OSError):
-        os.utime(path)
-        rows: int = bucket_rows(path).sum().item()
-        return rows
-    return None

@@ -124,11 +124,9 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     Nulls: a null key is a key like any other here; its rows go to one bucket.
     Cost: O(rows); peak memory about twice the chunk's decoded columns.
     """
-    if os.path.exists(path):
-        # a power cut may leave a file that was renamed but not flushed: as good as none
-        with suppress(pa.ArrowInvalid, OSError):
-            os.utime(path)  # used now: what was used longest ago is removed first
-            return Rekeyed(path, bucket_rows(path).sum().item(), os.path.getsize(path), True)
+    rows = finished_rows(path)
+    if rows is not None:
+        return Rekeyed(path, rows, os.path.getsize(path), True)
     position = ROW if drop_path or job.hashed else None
     needed = tuple(dict.fromkeys((*job.columns, *job.hashed)))
     frame = job.reader.read(chunk, needed, row_position=position)
@@ -210,6 +208,20 @@ def bucket_rows(path: str) -> NDArray[np.int64]:
     """Rows of each bucket in an exchange file."""
     with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
         return np.array(json.loads(reader.schema.metadata[b"rows"]), np.int64)
+
+
+def finished_rows(path: str) -> int | None:
+    """Rows of a finished file of `write_buckets`; None if it is not there.
+
+    A power cut may leave a file that was renamed but not flushed: as good as none.
+    """
+    if not os.path.exists(path):
+        return None
+    with suppress(pa.ArrowInvalid, OSError):
+        os.utime(path)  # used now: what was used longest ago is removed first
+        rows: int = bucket_rows(path).sum().item()
+        return rows
+    return None
 
 
 def read_bucket(paths: tuple[str, ...], bucket: int) -> list[pa.RecordBatch]:

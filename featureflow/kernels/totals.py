@@ -60,18 +60,18 @@ class Total:
     @property
     def sum(self) -> float:
         """The double nearest to the sum."""
-        return _ratio(self.first, 1, self.low)
+        return ratio(self.first, 1, self.low)
 
     @property
     def mean(self) -> float:
         """The double nearest to the mean; NaN without values."""
-        return _ratio(self.first, self.count, self.low) if self.count else float("nan")
+        return ratio(self.first, self.count, self.low) if self.count else float("nan")
 
     @property
     def deviations(self) -> float:
         """The double nearest to the sum of squared deviations from the mean."""
         return (
-            _ratio(self.count * self.second - self.first**2, self.count, 2 * self.low) if self.count else 0.0
+            ratio(self.count * self.second - self.first**2, self.count, 2 * self.low) if self.count else 0.0
         )
 
     @property
@@ -79,7 +79,7 @@ class Total:
         """The double nearest to the population variance; NaN without values."""
         if not self.count:
             return float("nan")
-        return _ratio(self.count * self.second - self.first**2, self.count**2, 2 * self.low)
+        return ratio(self.count * self.second - self.first**2, self.count**2, 2 * self.low)
 
     @property
     def is_constant(self) -> bool:
@@ -111,7 +111,7 @@ def _twos(number: int) -> int:
     return (number & -number).bit_length() - 1 if number else 1 << 20
 
 
-def _ratio(number: int, by: int, exponent: int) -> float:
+def ratio(number: int, by: int, exponent: int) -> float:
     """``number * 2**exponent / by``, rounded once; infinite where no double is that large."""
     try:
         return (number << exponent) / by if exponent >= 0 else number / (by << -exponent)

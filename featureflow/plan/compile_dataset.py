@@ -90,6 +90,7 @@ class _DatasetCompiler(ColumnBuilder):
         features += [item.name for item in derived]
         labels = [self._label(spine, time, label, i) for i, label in enumerate(self.spec.label)]
         self._divisions()
+        self._encoded((*spec.keys, *([time] if time else [])))
         schema = None if len(self.problems) > before else self.arrow_schema()
         if schema is None:
             return None
@@ -177,6 +178,21 @@ class _DatasetCompiler(ColumnBuilder):
                     f"makes a column {name!r}, but the dataset has one already. Leave that out with the spine's "
                     "`columns:`, or rename it in the source with `derive:`.",
                 )
+
+    def _encoded(self, own: tuple[str, ...]) -> None:
+        """Check that encoded columns are there, and that none takes the place of a key or the time."""
+        rows = Input("table", self.name, dict.fromkeys(self.stored, pl.Null()), None)
+        for i, entry in enumerate(self.spec.encode):
+            for j, name in enumerate(entry.columns):
+                place: Path = ("encode", i, "columns", j)
+                if name not in self.stored:
+                    self.tell(place, no_column(name, rows))
+                elif name in own and entry.with_[-1].name != "onehot":
+                    self.tell(
+                        place,
+                        f"{name!r} is a key or the time of the spine and stays as it is. Encode a copy of it: "
+                        f"`derive: {{{name}_code: {name}}}`, and name that here.",
+                    )
 
     def _use(self, spine: Input, time: str | None, used: UsedTable, index: int) -> Use | None:
         path: Path = ("features", index)

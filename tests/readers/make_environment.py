@@ -14,30 +14,37 @@ import sys
 import venv
 from pathlib import Path
 
+#: what featureflow's own loaders import, to be tested inside PyTorch and TensorFlow
+LOADERS = [
+    "numba",
+    "pyarrow==26.0.1",
+    "polars==2.1.0",
+    "pandas",
+    "xxhash",
+    "fsspec",
+    "pydantic>=2.10",
+    "pyyaml",
+]
+
 #: what each environment holds: steps of `pip install`
 STEPS: dict[str, list[list[str]]] = {
     "torch": [
         [
             "torch==2.13.0",
             "numpy==2.4.*",
-            "pyarrow==26.0.1",
-            "xxhash",
             "webdataset==1.0.2",
             "wids",
             "tfrecord==1.14.6",
             "crc32c",
             "datasets==5.0.1",
-            "polars==2.1.0",
-            "pandas",
-            "zarr",
-            "zstandard",
+            *LOADERS,
         ],
         # what the next two import of their own dependencies; the rest is clouds and a CUDA build of torchvision
         ["transformers", "Brotli", "python-snappy", "zstd", "pillow", "catalogue", "lightning-utilities"],
         ["boto3", "requests", "tqdm", "filelock", "fsspec", "cryptography", "tifffile"],
         ["--no-deps", "mosaicml-streaming==0.13.0", "litdata==0.2.76"],
     ],
-    "tensorflow": [["tensorflow-cpu==2.21.0"]],
+    "tensorflow": [["tensorflow-cpu==2.21.0", *LOADERS]],
 }
 
 #: both libraries import torchvision, for pictures that nobody here has

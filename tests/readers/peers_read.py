@@ -237,6 +237,16 @@ def torch_numpy(folder: str, names: list[str]) -> dict[str, np.ndarray]:
     return {name: torch.cat([batch[i] for batch in batches]).numpy() for i, name in enumerate(names)}
 
 
+def featureflow_tf(folder: str, batch_size: int = 16) -> dict[str, np.ndarray]:
+    """featureflow's own loader as a `tf.data.Dataset`."""
+    from featureflow.loaders.shards import load_shards
+
+    dataset = load_shards(folder).tf(batch_size, "train", seed=3, tail="partial")
+    rows = [{name: values.numpy() for name, values in batch.items()} for batch in dataset]
+    found = columns(rows, blocked=True)
+    return {n: np.array([v.decode() for v in a]) if a.dtype.kind in "SO" else a for n, a in found.items()}
+
+
 READERS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     name: value for name, value in list(globals().items()) if callable(value) and not name.startswith("_")
 }

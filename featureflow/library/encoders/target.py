@@ -17,19 +17,15 @@ from featureflow.core.types import parse_type
 from featureflow.kernels.out_of_time import running_encodings
 from featureflow.kernels.totals import Total
 from featureflow.library.encoders.columns import (
-    Key,
     codes_in,
     doubles,
     key_text,
     keys_from_json,
-    keys_to_json,
     numeric,
     plain,
     valid_rows,
 )
-from featureflow.library.encoders.target_counts import MOST_CLASSES, TargetCounts, folds_of
-
-Cells = dict[tuple[int, Key | None], list[Total]]
+from featureflow.library.encoders.target_counts import MOST_CLASSES, Sums, TargetCounts, folds_of, sums_of
 
 
 def _classes(kind: pa.DataType, labels: list[Any]) -> list[Any] | None:
@@ -47,16 +43,6 @@ def _targets(classes: list[Any] | None) -> list[list[Any] | None]:
         return [None]
     # two classes are told by the second; scikit-learn takes a single one for the first of two
     return [[label] for label in classes] if len(classes) > 2 else [classes[1:]]
-
-
-def _total(counts: dict[Any, int], hits: list[Any] | None) -> Total:
-    """Total of the labels, or of 1 for those among ``hits`` and 0 for the others."""
-    n = sum(counts.values())
-    if hits is None:
-        first = sum(int(label) * count for label, count in counts.items())
-        return Total(n, first, sum(int(label) ** 2 * count for label, count in counts.items()))
-    met = sum(counts.get(label, 0) for label in hits)
-    return Total(n, met, met)
 
 
 def _targeted(label: pa.Array, hits: list[Any] | None) -> NDArray[np.float64]:
@@ -101,72 +87,50 @@ class Target:
     def finish(self, kind: pa.DataType, found: Json) -> Json:
         """Encodings of each category (null last), from all train rows and from all but each fold."""
         label_kind = parse_type(found["label"])
-        counted = self.statistic(kind).cells(found)  # type: ignore[union-attr]
-        labels = [] if t.is_floating(label_kind) else sorted({k for cell in counted.values() for k in cell})
-        classes = _classes(label_kind, labels)
+        classes = _classes(label_kind, found["classes"])
         targets = _targets(classes)
-        cells = {
-            at: [value] if isinstance(value, Total) else [_total(value, target) for target in targets]
-            for at, value in counted.items()
-        }
-        seen: set[Any] = {key for _, key in cells}
-        keys: list[Key | None] = [*sorted(seen - {None}), *([None] if None in seen else [])]
-        whole = {key: [Total()] * len(targets) for key in keys}
-        for (_, key), totals in cells.items():
-            whole[key] = [a + b for a, b in zip(whole[key], totals, strict=True)]
+        n_folds = self.folds if isinstance(self.folds, int) else 1
+        by_target = [sums_of(found, n_folds, hits) for hits in targets]
+        has_null = bool(by_target[0].count[:, -1].any())
+        n_keys = len(found["keys"]) + has_null
         fitted = {
-            "keys": keys_to_json([key for key in keys if key is not None]),
-            "null": None in seen,
+            "keys": found["keys"],
+            "null": has_null,
             "classes": None if classes is None else [key_text(label_kind, c) for c in classes],
             "label": found["label"],
             "targets": targets,
-            **self._encodings(keys, whole, len(targets)),
+            **self._encodings([sums.over_folds() for sums in by_target], n_keys),
         }
         if isinstance(self.folds, int):
             fitted["by_fold"] = [
-                self._without(fold, keys, whole, cells, len(targets)) for fold in range(self.folds)
+                self._encodings([sums.without(fold) for sums in by_target], n_keys) for fold in range(n_folds)
             ]
         return fitted
 
-    def _without(
-        self, fold: int, keys: list[Any], whole: dict[Any, list[Total]], cells: Cells, n_targets: int
-    ) -> Json:
-        """Encodings fitted on all rows but those of a fold."""
-        others = {
-            key: [a - b for a, b in zip(whole[key], cells[fold, key], strict=True)]
-            if (fold, key) in cells
-            else whole[key]
-            for key in keys
-        }
-        return self._encodings(keys, others, n_targets)
-
-    def _encodings(self, keys: list[Any], totals: dict[Any, list[Total]], n_targets: int) -> Json:
-        """Mean of all, and encoding of each category, for each target."""
-        means, values = [], []
-        for target in range(n_targets):
-            everything = Total()
-            for key in keys:
-                everything = everything + totals[key][target]
-            mean = everything.mean if everything.count else None
-            means.append(mean)
-            values.append([self._encoding(totals[key][target], everything) for key in keys])
+    def _encodings(self, by_target: list[Sums], n_keys: int) -> Json:
+        """Mean of all, and encoding of each category, for each target; None where there is no label at all."""
+        means: list[float | None] = []
+        values: list[list[float | None]] = []
+        for sums in by_target:
+            everything = sums.everything()
+            if not everything.count:
+                means.append(None)
+                values.append([None] * n_keys)
+                continue
+            means.append(everything.mean)
+            values.append(self._smoothed(sums, everything)[:n_keys].tolist())
         return {"means": means, "values": values}
 
-    def _encoding(self, own: Total, everything: Total) -> float | None:
-        if not everything.count:
-            return None
-        prior = everything.mean
-        if isinstance(self.smoothing, str):
-            if not own.count:
-                return prior
-            between = everything.variance * own.count
-            total = between + own.deviations / own.count
-            if total == 0:
-                return prior
-            return between / total * own.mean + (1 - between / total) * prior
-        if own.count + self.smoothing == 0:
-            return prior
-        return (own.sum + self.smoothing * prior) / (own.count + self.smoothing)
+    def _smoothed(self, sums: Sums, everything: Total) -> NDArray[np.float64]:
+        """Encoding of each category, by scikit-learn's formulas."""
+        count, total, prior = sums.count.astype(np.float64), sums.sums(), everything.mean
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if not isinstance(self.smoothing, str):
+                made = (total + self.smoothing * prior) / (count + self.smoothing)
+                return np.where(count + self.smoothing == 0, prior, made)
+            between = everything.variance * count
+            share = between / (between + sums.deviations() / count)
+            return np.where(np.isnan(share), prior, share * (total / count) + (1 - share) * prior)
 
     def outputs(self, kind: pa.DataType, fitted: Json, name: str) -> tuple[Output, ...]:
         """One column; for a label of several classes, one for each."""

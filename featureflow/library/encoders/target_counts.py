@@ -13,16 +13,18 @@ import pyarrow.types as t
 from numpy.typing import NDArray
 
 from featureflow.contracts.encoder import Json, Rows
-from featureflow.core.types import parse_type, type_name
+from featureflow.core.types import type_name
 from featureflow.kernels.hashing import combine, hash_int64
-from featureflow.kernels.totals import Total, group_totals
+from featureflow.kernels.totals import Total, group_totals, ratio
 from featureflow.library.encoders.columns import (
     Key,
     doubles,
     keys_from_json,
     keys_of,
     keys_to_json,
+    pack,
     plain,
+    unpack,
 )
 
 #: an integer label with more different values is a quantity, not a class
@@ -77,59 +79,135 @@ class TargetCounts:
             chosen = rows.hashes[is_known.to_numpy(zero_copy_only=False)]
             folds = folds_of(chosen, self.folds, self.seed)
         codes[codes < 0] = len(keys)
-        found, groups = np.unique(folds * (len(keys) + 1) + codes, return_inverse=True)
-        known: dict[Any, Any] = {}
-        names = [*keys, None]
-        cells = [(int(cell) // len(names), names[int(cell) % len(names)]) for cell in found]
+        groups = folds * (len(keys) + 1) + codes
+        state = {"label": type_name(kind), "keys": keys_to_json(keys)}
         if t.is_floating(kind):
             values = doubles(label.filter(is_known))
             if np.isinf(values).any():
                 raise ValueError(f"label {self.label!r} has an infinite value among the train rows.")
-            totals = group_totals(values, groups, len(cells))
-            known = {cell: total.to_json() for cell, total in zip(cells, totals, strict=True)}
-        else:
-            places, classes = keys_of(label.filter(is_known))
-            pairs, counts = np.unique(groups * max(1, len(classes)) + places, return_counts=True)
-            for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-                cell = cells[pair // len(classes)]
-                known.setdefault(cell, {})[classes[pair % len(classes)]] = count
-        return self._state(type_name(kind), known)
-
-    def _state(self, label: str, cells: dict[Any, Any]) -> Json:
-        """Cells in order: fold, category, and the total or the counts of the labels."""
-        ordered = sorted(
-            cells, key=lambda cell: (cell[0], cell[1] is None, 0 if cell[1] is None else cell[1])
-        )
-        rows = []
-        for fold, key in ordered:
-            value = cells[fold, key]
-            counted = value if isinstance(value, list) else [[k, value[k]] for k in sorted(value)]
-            rows.append([fold, None if key is None else keys_to_json([key])[0], counted])
-        return {"label": label, "cells": rows}
-
-    def cells(self, state: Json) -> dict[tuple[int, Key | None], Any]:
-        """By fold and category: `Total` of floating labels, or counts by label."""
-        floating = t.is_floating(parse_type(state["label"]))
-        found: dict[tuple[int, Key | None], Any] = {}
-        for fold, key, value in state["cells"]:
-            cell = (fold, None if key is None else keys_from_json(self.kind, [key])[0])
-            found[cell] = Total.from_json(value) if floating else dict(value)
-        return found
+            cells, places = np.unique(groups, return_inverse=True)
+            totals = group_totals(values, places, cells.size)
+            return {
+                **state,
+                "classes": [],
+                "cells": pack(cells),
+                "totals": [total.to_json() for total in totals],
+            }
+        places, classes = keys_of(label.filter(is_known))
+        cells, counts = np.unique(groups * max(1, len(classes)) + places, return_counts=True)
+        return {**state, "classes": classes, "cells": pack(cells), "counts": pack(counts)}
 
     def merge(self, first: Json, second: Json) -> Json:
-        """Add what belongs to the same fold and category."""
-        merged = self.cells(first)
-        for cell, value in self.cells(second).items():
-            before = merged.get(cell)
-            if before is None:
-                merged[cell] = value
-            elif isinstance(value, Total):
-                merged[cell] = before + value
-            else:
-                merged[cell] = {k: before.get(k, 0) + value.get(k, 0) for k in {**before, **value}}
-        plain_cells = {c: v.to_json() if isinstance(v, Total) else v for c, v in merged.items()}
-        return self._state(first["label"], plain_cells)
+        """Add what belongs to the same fold, category and label."""
+        keys: Any = [keys_from_json(self.kind, state["keys"]) for state in (first, second)]
+        all_keys = sorted({*keys[0], *keys[1]})
+        all_classes = sorted({*first["classes"], *second["classes"]})
+        cells = np.concatenate(
+            [
+                _moved(unpack(state["cells"]), own, all_keys, state["classes"], all_classes)
+                for own, state in zip(keys, (first, second), strict=True)
+            ]
+        )
+        merged = {"label": first["label"], "keys": keys_to_json(all_keys), "classes": all_classes}
+        found, places = np.unique(cells, return_inverse=True)
+        if "totals" in first:
+            totals = [Total()] * found.size
+            for place, total in zip(places.tolist(), [*first["totals"], *second["totals"]], strict=True):
+                totals[place] = totals[place] + Total.from_json(total)
+            return {**merged, "cells": pack(found), "totals": [total.to_json() for total in totals]}
+        counts = np.zeros(found.size, np.int64)
+        np.add.at(counts, places, np.concatenate([unpack(first["counts"]), unpack(second["counts"])]))
+        return {**merged, "cells": pack(found), "counts": pack(counts)}
 
     def advance(self, search: Json, state: Json) -> tuple[bool, Json]:
         """All is known."""
         return True, state
+
+
+def _moved(
+    cells: NDArray[np.int64], keys: list[Key], all_keys: list[Key], classes: list[Key], all_classes: list[Key]
+) -> NDArray[np.int64]:
+    """Numbers of cells among more categories and labels."""
+    place = {key: at for at, key in enumerate(all_keys)}
+    codes = np.array([*(place[key] for key in keys), len(all_keys)], np.int64)
+    label_place = {key: at for at, key in enumerate(all_classes)}
+    labels = np.array([label_place[key] for key in classes] or [0], np.int64)
+    groups, own = np.divmod(cells, labels.size)
+    folds, code = np.divmod(groups, codes.size)
+    return (folds * (len(all_keys) + 1) + codes[code]) * max(1, len(all_classes)) + labels[own]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Counts, sums and sums of squares of what is averaged: ``first * 2**low`` and ``second * 2**(2 * low)``.
+
+    Whole numbers by fold and category (null last): as int64 where nothing made of them can overflow, else as Python's.
+    """
+
+    count: NDArray[Any]
+    first: NDArray[Any]
+    second: NDArray[Any]
+    low: int
+
+    def over_folds(self) -> Sums:
+        """Of all folds together."""
+        return Sums(self.count.sum(axis=0), self.first.sum(axis=0), self.second.sum(axis=0), self.low)
+
+    def without(self, fold: int) -> Sums:
+        """Of all folds but one."""
+        whole = self.over_folds()
+        return Sums(
+            whole.count - self.count[fold],
+            whole.first - self.first[fold],
+            whole.second - self.second[fold],
+            self.low,
+        )
+
+    def everything(self) -> Total:
+        """Of all categories together."""
+        return Total(int(self.count.sum()), int(self.first.sum()), int(self.second.sum()), self.low)
+
+    def sums(self) -> NDArray[np.float64]:
+        """Sum of each category."""
+        return ratios(self.first, np.ones_like(self.count), self.low)
+
+    def deviations(self) -> NDArray[np.float64]:
+        """Sum of squared deviations from the category's mean; 0 without rows."""
+        squares = self.count * self.second - self.first * self.first
+        return ratios(squares, np.where(self.count == 0, 1, self.count), 2 * self.low)
+
+
+def ratios(number: NDArray[Any], by: NDArray[Any], exponent: int) -> NDArray[np.float64]:
+    """``number * 2**exponent / by``; Python's integers are rounded once."""
+    if number.dtype != object and exponent == 0:
+        found: NDArray[np.float64] = number.astype(np.float64) / by.astype(np.float64)
+        return found
+    pairs = zip(number.tolist(), by.tolist(), strict=True)
+    return np.array([ratio(a, b, exponent) for a, b in pairs], np.float64)
+
+
+def sums_of(state: Json, n_folds: int, hits: list[Any] | None) -> Sums:
+    """Sums of a merged state: of the labels, or of 1 for those among ``hits`` and 0 for the others."""
+    shape = (n_folds, len(state["keys"]) + 1)
+    cells = unpack(state["cells"])
+    if "totals" in state:
+        totals = [Total.from_json(total) for total in state["totals"]]
+        low = min((total.low for total in totals), default=0)
+        arrays = [np.zeros(shape[0] * shape[1], object) for _ in range(3)]
+        for cell, total in zip(cells.tolist(), totals, strict=True):
+            arrays[0][cell] = total.count
+            arrays[1][cell] = total.first << (total.low - low)
+            arrays[2][cell] = total.second << 2 * (total.low - low)
+        return Sums(arrays[0].reshape(shape), arrays[1].reshape(shape), arrays[2].reshape(shape), low)
+    classes, counts = state["classes"], unpack(state["counts"])
+    worth = [int(label) if hits is None else int(label in hits) for label in classes] or [0]
+    largest = max(1, *(abs(value) for value in worth))
+    dtype = np.int64 if int(counts.sum()) ** 2 * largest**2 < 2**62 else object
+    groups, labels = np.divmod(cells, len(worth))
+    value, number = np.array(worth, dtype)[labels], counts.astype(dtype)
+    made = []
+    for part in (number, number * value, number * value * value):
+        array = np.zeros(shape[0] * shape[1], dtype)
+        np.add.at(array, groups, part)
+        made.append(array.reshape(shape))
+    return Sums(made[0], made[1], made[2], 0)

@@ -1,0 +1,26 @@
+"""featureflow's own loader as a tf.data.Dataset: every row once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracle.exports import numbered, write_export
+from readers.environment import read
+
+pytestmark = pytest.mark.readers
+
+SIZES = (70, 0, 55, 33)
+
+
+@pytest.mark.parametrize("name", ["arrow", "webdataset"])
+def test_every_row_once(tmp_path, name):
+    tables = [numbered(first, size) for first, size in zip((0, 70, 70, 125), SIZES, strict=True)]
+    folder = write_export(tmp_path / "export", {"train": tables}, format=name, block_rows=16)
+    found = read("featureflow_tf", folder, environment="tensorflow")
+    keys = found["key"]
+    assert keys.tolist() != sorted(keys.tolist())  # shuffled
+    assert sorted(keys.tolist()) == list(range(sum(SIZES)))
+    assert (found["x"] == keys[:, None] * 4 + np.arange(4)).all()
+    assert (found["amount"] == keys / 8).all()
+    assert (found["label"] == (keys % 2 == 1)).all()
+    assert found["text"].tolist() == [f"row {key}" for key in keys]
