@@ -78,6 +78,8 @@ class Rounds:
             found = self._holding(first)
             skip = first - found.first
             index = found.index[skip : skip + last - first]
+            if not len(index):
+                raise IndexError(f"round {self._number} has no row {first} of this rank")
             self._layout.gather(self._rows, index, out, at)
             first, at = first + len(index), at + len(index)
 

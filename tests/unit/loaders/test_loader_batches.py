@@ -13,6 +13,11 @@ from oracle.exports import assert_rows, numbered, write_export
 
 from featureflow.core.errors import ComputeError, CorruptionError, TableError
 from featureflow.library.shards.registry import shard_format
+from featureflow.loaders import order
+from featureflow.loaders.columns import describe
+from featureflow.loaders.gather import Layout, OpenShard
+from featureflow.loaders.order import Segment
+from featureflow.loaders.rounds import Shelf
 from featureflow.loaders.shards import load_shards
 
 SIZES = (70, 0, 55, 33)
@@ -99,6 +104,41 @@ def test_every_row_once_and_whole(export, shuffle, prefetch):
     assert len(batches) == 16
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("compression", ["none", "lz4"])
+def test_rounds_reuse_their_buffers(tmp_path, monkeypatch, prefetch, compression):
+    """Stripes of 4 rows: forty rounds for one epoch, which take turns in two sets of buffers."""
+    monkeypatch.setattr(order, "_ROUND_BYTES", 0)
+    shards = load_shards(str(write_tiny(tmp_path, compression=compression)))
+    whole = []
+    for batch in shards.numpy(7, lanes=1, tail="partial", prefetch=prefetch):
+        assert_rows(batch)
+        whole += batch["key"].tolist()
+    assert sorted(whole) == list(range(158))
+    resumed = shards.numpy(7, lanes=1, tail="partial", prefetch=prefetch)
+    resumed.load_state_dict({**resumed.state_dict(), "samples": 77})
+    assert flat(keys_of(resumed)) == whole[77:]
+
+
+def test_shards_that_are_read_are_let_go():
+    """Of shards one after another, the last two stay open."""
+    columns = [describe(pa.field("key", pa.int64()))]
+    layout = Layout(columns)
+    opened = []
+
+    def open_shard(number):
+        opened.append(number)
+        return OpenShard(pa.table({"key": [number]}), columns)
+
+    shelf = Shelf(open_shard)
+    for number in [0, 0, 1, 0, 2, 3, 0]:
+        buffers = layout.allocate(1)
+        shelf.fill(layout, buffers, [Segment(number, 0, 1)])
+        assert buffers[0].tolist() == [number]
+        assert len(shelf._shards) <= 2
+    assert opened == [0, 1, 2, 3, 0]
+
+
 def test_types_are_those_of_the_columns(export):
     batch = next(iter(load_shards(str(export)).numpy(8)))
     assert {n: (v.dtype, v.shape) for n, v in batch.items() if n != "text"} == {
@@ -162,7 +202,7 @@ def test_the_place_comes_from_the_environment(export, monkeypatch):
 def test_a_split_smaller_than_a_batch_is_said(export, caplog):
     shards = load_shards(str(export))
     with caplog.at_level(logging.WARNING):
-        batches = shards.numpy(21, split="test")
+        batches = shards.numpy(21, split="test", tail="drop")
     assert "split 'test' has 20 rows, less than one global batch of 21" in caplog.text
     assert list(batches) == []
 
@@ -412,6 +452,25 @@ def test_bytes_that_are_no_shard_are_named_without_checksums(tmp_path):
     path.write_bytes(bytes(len(path.read_bytes())))
     with pytest.raises(CorruptionError, match=r"part-00002-of-00004\.arrow is not the Arrow file"):
         load_shards(str(root), verify=False).to_arrow()
+
+
+@pytest.mark.parametrize("how", ["cut", "missing", "empty"])
+def test_a_file_of_another_size_is_named_without_checksums(tmp_path, how):
+    root = write_tiny(tmp_path)
+    damage(root, how)
+    with pytest.raises(CorruptionError, match=r"part-00002-of-00004\.arrow (has \d+ bytes, and|is missing)"):
+        load_shards(str(root), verify=False).to_arrow()
+
+
+def test_a_shard_with_other_rows_than_the_manifest_says_is_named(tmp_path):
+    root = write_tiny(tmp_path)
+    manifest = root / "manifest.json"
+    text = manifest.read_text()
+    assert text.count('"rows": 55') == 1
+    assert text.count('"rows": 33') == 1
+    manifest.write_text(text.replace('"rows": 55', '"rows": 54').replace('"rows": 33', '"rows": 34'))
+    with pytest.raises(CorruptionError, match="part-00002-of-00004 has 55 rows, and the manifest says 54"):
+        load_shards(str(root)).to_arrow()
 
 
 def test_loaders_travel_to_other_processes(export):
