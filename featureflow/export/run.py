@@ -314,10 +314,10 @@ def _shard_options(options: Export) -> ShardOptions:
 
 
 def _required_labels(rows: ExportInput, options: Export) -> tuple[str, ...]:
-    """Labels of which one at least must be known, unless something is said about their nulls."""
+    """Labels of which one at least must be known, unless `fill` or `indicator` says something about their nulls."""
     labels = {s: n for s, n in rows.names.items() if role_of(rows.roles, s, n) == "label"}
     told = any(name in options.fill or name in options.indicator for name in labels.values())
-    return () if told or options.nulls == "nan" else tuple(labels)
+    return () if told else tuple(labels)
 
 
 def _exported_roles(rows: ExportInput, described: tuple[ShardColumn, ...]) -> Roles:

@@ -181,8 +181,8 @@ class Shards:
         prefetch
             How many batches (groups of small ones) a thread makes ahead; 0: no thread.
         tail
-            Rows at the end that fill no global batch: ``drop``, the default with shuffle; ``partial``, a shorter
-            last batch, the default without; ``pad``, zeros, and a column ``mask`` that says which rows are rows.
+            Rows at the end that fill no global batch: ``partial``, a shorter last batch, the default; ``drop``, the
+            default of several ranks with shuffle; ``pad``, zeros, and a column ``mask`` that says which rows are rows.
         normalize
             Apply the manifest's normalization.
 
@@ -215,7 +215,7 @@ class Shards:
             rank=rank,
             world=world,
             prefetch=prefetch,
-            tail=tail or ("drop" if shuffle else "partial"),
+            tail=tail or ("drop" if shuffle and world > 1 else "partial"),
             normalize=normalize,
         )
         return Batches(self._source, reading, epoch=epoch)

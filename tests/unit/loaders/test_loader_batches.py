@@ -499,3 +499,10 @@ def test_a_framework_that_is_missing_is_named(export, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(ImportError, match=rf"\.{method}\(\) needs {package}"):
             getattr(shards, method)(4)
+
+
+def test_one_reader_sees_every_row_by_default(export):
+    """Several ranks drop what fills no global batch; a single reader has no reason to."""
+    alone = load_shards(str(export)).numpy(21, split="test")
+    assert [len(batch["key"]) for batch in alone] == [20]
+    assert len(list(load_shards(str(export)).numpy(21, split="test", rank=0, world=2))) == 0
