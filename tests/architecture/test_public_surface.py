@@ -20,7 +20,9 @@ def test_public_names_are_pinned():
         *("CheckFailed", "CommitConflict", "CommitUnknown", "ComputeError", "CorruptionError"),
         *("FeatureflowError", "PlanError", "SourceError", "SpecError", "TableError", "Unreachable"),
     }
-    assert set(featureflow.__all__) == {"Project", "Store", "Table", "Dataset", "open", "load_shards"} | errors
+    assert (
+        set(featureflow.__all__) == {"Project", "Store", "Table", "Dataset", "open", "load_shards"} | errors
+    )
 
 
 def test_language_and_library_name_the_same_aggregations():
