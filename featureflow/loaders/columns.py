@@ -124,9 +124,10 @@ def to_array(values: pa.Array, column: Column, *, plain: bool = False) -> Array:
     -----
     Nulls: NaN where the column is of floats; an error everywhere else.
     """
-    if plain and not values.null_count:
-        array: Array = values.to_numpy()
-        return array
+    if plain and not values.null_count and len(values):
+        # `to_numpy` imports pandas first, which takes longer than the first batch
+        kind = np.dtype(values.type.to_pandas_dtype())
+        return np.frombuffer(values.buffers()[1], kind, len(values), values.offset * kind.itemsize)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if column.dtype is None or column.dtype.kind != "f":

@@ -160,7 +160,9 @@ class Layout:
         stop = at + len(index)
         for source, target, group in zip(pool, out, self.groups, strict=True):
             if group.python:
-                target.append(source[0].take(pa.array(index)))
+                # `pa.array` imports pandas first
+                rows = pa.Array.from_buffers(pa.int64(), len(index), [None, pa.py_buffer(index)])
+                target.append(source[0].take(rows))
             else:
                 # "clip" needs no second buffer, as "raise" does; every index is in range
                 np.take(source, index, axis=0, out=target[at:stop], mode="clip")

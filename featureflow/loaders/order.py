@@ -213,7 +213,7 @@ class LaneOrder:
         index = self._index(number, counts[self._own])
         first = begin * self.lanes  # in Q
         if len(self._own) == self.lanes:
-            index = index[(self._residue - first) % self.world :: self.world]
+            index = np.ascontiguousarray(index[(self._residue - first) % self.world :: self.world])
         return Round(
             -((self._residue - first) // self.world), tuple(segments), int(counts[self._own].sum()), index
         )
@@ -307,7 +307,7 @@ class GlobalOrder:
     @cached_property
     def _only(self) -> Round:
         rows = sum(self.shard_rows)
-        index = permutation(rows, self.seed, self.epoch, 0)[self.rank :: self.world]
+        index = np.ascontiguousarray(permutation(rows, self.seed, self.epoch, 0)[self.rank :: self.world])
         segments = tuple(Segment(shard, 0, n) for shard, n in enumerate(self.shard_rows) if n)
         return Round(0, segments, rows, index)
 
