@@ -333,3 +333,11 @@ def test_quantiles_of_many_values_take_a_second_look_and_are_exact(monkeypatch):
     known, _ = statistic.advance(statistic.start(), state)
     assert not known
     assert len(ranks.unpack(state["keys"])) <= statistic.limit
+
+
+def test_a_spread_within_rounding_is_none_as_scikit_learn_has_it():
+    values = [1e9, 1e9 + 1e-7, 1e9, 1e9]
+    expected = StandardScaler().fit(rows(values))
+    assert expected.scale_.tolist() == [1.0]
+    assert np.std(np.array(values) - 1e9) > 0
+    same(one("standard", values, [1e9, 1e9 + 1]), expected.transform(rows([1e9, 1e9 + 1])))

@@ -83,6 +83,18 @@ def test_order_of_rows_does_not_matter_to_the_bit(rows, delay, smoothing, data):
     assert after == [before[i] for i in order]
 
 
+def test_order_of_labels_of_one_instant_does_not_matter_to_the_bit():
+    random = np.random.default_rng(0)
+    labels = [*random.normal(size=40).tolist(), None]
+    categories, times = ["a", "b"] * 20 + ["a"], [0] * 40 + [1]
+    for smoothing in (None, 3.0):
+        before = ours(categories, times, labels, 0, smoothing)[-1]
+        for _ in range(10):
+            order = [*(random.permutation(20) * 2).tolist(), *(random.permutation(20) * 2 + 1).tolist(), 40]
+            shuffled = ([given[i] for i in order] for given in (categories, times, labels))
+            assert ours(*shuffled, 0, smoothing)[-1] == before
+
+
 @given(rows=rows, delay=st.integers(0, 6), at=st.integers(0, 12), noise=st.floats(-5, 5))
 @settings(max_examples=60)
 def test_labels_not_known_yet_change_nothing_to_the_bit(rows, delay, at, noise):
