@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.export.inputs import Column
+from featureflow.export.room import Room, take
 from featureflow.export.statistics import count_values, measure
 from featureflow.kernels.exact_totals import narrow
 from featureflow.library.shards.columns import arrow_column, element_type_and_shape, numpy_column
@@ -30,11 +31,14 @@ class Converter:
         Range of those that statistics are taken of; they lie together, since shards go by split.
     splits
         Range of each split.
+    room
+        Where gathered values go.
     """
 
     order: NDArray[np.int64]
     train: slice
     splits: dict[str, slice]
+    room: Room
     nulls: Counter[str] = field(default_factory=Counter)
     measured: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, dict[str, dict[str, int] | None]] = field(default_factory=dict)
@@ -61,7 +65,7 @@ class Converter:
 
     def _number(self, column: Column, array: pa.Array) -> list[pa.Array]:
         element, _ = element_type_and_shape(column.spilled)
-        values, missing = _gathered(column, array, self.order)
+        values, missing = _gathered(column, array, self.order, self.room)
         error = 0.0
         wide = values
         if pa.types.is_float32(element) and values.dtype != np.float32:
@@ -162,7 +166,7 @@ class Converter:
 
 
 def _gathered(
-    column: Column, array: pa.Array, order: NDArray[np.int64]
+    column: Column, array: pa.Array, order: NDArray[np.int64], room: Room
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Values of the kept rows, and which of them are null; of floats not yet (they are NaN)."""
     element, shape = element_type_and_shape(array.type)
@@ -175,7 +179,8 @@ def _gathered(
         missing = missing.reshape(len(array), *shape)[order]
         array = _zero_filled(array)
     values = numpy_column(array, name=column.name)
-    return values.take(order, axis=0), missing
+    kept = element == element_type_and_shape(column.spilled)[0]  # else it is a step to another type
+    return take(values, order, room if kept else None), missing
 
 
 def _doubles(kind: pa.DataType) -> pa.DataType:

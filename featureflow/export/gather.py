@@ -18,6 +18,8 @@ from featureflow.export.columns import MATRIX
 from featureflow.export.folder import is_whole, write_file
 from featureflow.export.inputs import Column, Plan
 from featureflow.export.markers import read_marker, write_marker
+from featureflow.export.room import Room, take
+from featureflow.export.survey import row_width
 from featureflow.library.shards.columns import arrow_column, element_type_and_shape, numpy_column
 from featureflow.library.shards.registry import shard_format
 
@@ -69,6 +71,7 @@ def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, 
     order = None
     if plan.seed is not None:
         order = np.argsort(np.concatenate([numpy_column(part) for part in parts.pop("__key")]))
+    room = Room(sum(batch.num_rows for batch in batches) * row_width(plan.spill_schema))
     made: dict[str, pa.Array] = {}
     matrix: list[NDArray[Any]] = []
     for column in plan.columns:
@@ -77,14 +80,16 @@ def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, 
                 continue
             pieces = parts.pop(name)
             if name in plan.matrix:
-                values = _numbers(pieces, order)
+                values = _numbers(pieces, order, room)
                 matrix.append(_scaled(values, column, scales) if name == column.name else values)
             elif name == column.name and column.kind != "number":
                 made[name] = _others(pieces, order)
             elif name == column.name and name in scales:
-                made[name] = arrow_column(_scaled(_numbers(pieces, order), column, scales), column.written)
+                made[name] = arrow_column(
+                    _scaled(_numbers(pieces, order, room), column, scales), column.written
+                )
             else:
-                made[name] = arrow_column(_numbers(pieces, order), pieces[0].type)
+                made[name] = arrow_column(_numbers(pieces, order, room), pieces[0].type)
     if matrix:
         made[MATRIX] = _stacked(matrix, plan)
     return pa.Table.from_arrays([made[name] for name in plan.schema.names], schema=plan.schema)
@@ -96,10 +101,16 @@ def _read_batch(path: str, number: int) -> pa.RecordBatch:
         return reader.get_batch(number)
 
 
-def _numbers(pieces: list[pa.Array], order: NDArray[np.int64] | None) -> NDArray[Any]:
+def _numbers(pieces: list[pa.Array], order: NDArray[np.int64] | None, room: Room) -> NDArray[Any]:
     values = [numpy_column(piece) for piece in pieces]
-    together = values[0] if len(values) == 1 else np.concatenate(values)
-    return together if order is None else together.take(order, axis=0)
+    if len(values) == 1:
+        together = values[0]
+    elif order is None:
+        shape = (sum(map(len, values)), *values[0].shape[1:])
+        return np.concatenate(values, out=room.array(shape, values[0].dtype))
+    else:
+        together = np.concatenate(values)
+    return together if order is None else take(together, order, room)
 
 
 def _others(pieces: list[pa.Array], order: NDArray[np.int64] | None) -> pa.Array:

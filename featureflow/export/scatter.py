@@ -13,6 +13,7 @@ from featureflow.execute.exchange import stable_order
 from featureflow.export.conversion import Converter
 from featureflow.export.inputs import TRAIN, WHOLE, Plan, SplitLayout
 from featureflow.export.markers import read_marker, whole_file, write_marker
+from featureflow.export.room import Room
 from featureflow.export.selection import (
     choose_rows,
     needed_to_choose,
@@ -20,7 +21,7 @@ from featureflow.export.selection import (
     read_columns,
     shuffle_keys,
 )
-from featureflow.export.survey import Chunk
+from featureflow.export.survey import Chunk, row_width
 from featureflow.library.shards.columns import arrow_column
 
 
@@ -63,7 +64,7 @@ def scatter_chunk(
     order = kept[stable_order(shards[kept])]
     n_shards = sum(layout.count for layout in layouts)
     counts = np.bincount(shards[kept], minlength=n_shards)
-    converter = _converter(layouts, order, counts)
+    converter = _converter(plan, layouts, order, counts)
     arrays = [] if plan.seed is None else [arrow_column(keys[order], pa.uint64())]
     for column in plan.columns:
         arrays += converter.convert(column, table.column(column.stored))
@@ -112,14 +113,19 @@ def _places(
 
 
 def _converter(
-    layouts: tuple[SplitLayout, ...], order: NDArray[np.int64], counts: NDArray[np.int64]
+    plan: Plan, layouts: tuple[SplitLayout, ...], order: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> Converter:
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     splits = {
         layout.name: slice(int(ends[layout.first_shard]), int(ends[layout.first_shard + layout.count]))
         for layout in layouts
     }
-    return Converter(order, splits.get(TRAIN, splits.get(WHOLE, slice(0, 0))), splits)
+    return Converter(
+        order,
+        splits.get(TRAIN, splits.get(WHOLE, slice(0, 0))),
+        splits,
+        Room(order.size * row_width(plan.spill_schema)),
+    )
 
 
 def _write_spill(path: str, table: pa.Table, counts: NDArray[np.int64]) -> int:

@@ -103,10 +103,10 @@ def survey_file(plan: Plan, file: RowsFile) -> list[dict[str, Any]]:
     return chunks
 
 
-def row_bytes(plan: Plan) -> int:
-    """Bytes of a row's values of fixed size in the shards."""
+def row_width(schema: pa.Schema) -> int:
+    """Bytes of a row's values of fixed size."""
     size = 0
-    for kind in plan.schema.types:
+    for kind in schema.types:
         element, shape = element_type_and_shape(kind)
         if not pa.types.is_nested(element) and element not in {pa.string(), pa.binary()}:
             size += max(1, element.bit_width // 8) * int(np.prod(shape, dtype=np.int64))
@@ -115,7 +115,7 @@ def row_bytes(plan: Plan) -> int:
 
 def _ranges(metadata: pq.FileMetaData, plan: Plan) -> Iterator[tuple[int, int, int]]:
     """Cut a file's row groups into ranges of about `CHUNK_BYTES`: first, number, rows."""
-    width = max(row_bytes(plan), 1)
+    width = max(row_width(plan.schema), 1)
     first = groups = rows = size = 0
     for group in range(metadata.num_row_groups):
         found = metadata.row_group(group)
@@ -185,7 +185,7 @@ def lay_out_splits(
     layouts, first = [], 0
     for name in names:
         n = sum(chunk.kept.get(name, 0) for chunk in chunks)
-        size = n * row_bytes(plan) + sum(chunk.bytes.get(name, 0) for chunk in chunks)
+        size = n * row_width(plan.schema) + sum(chunk.bytes.get(name, 0) for chunk in chunks)
         wanted = min(n, max(1, -(-size // shard_size)))
         starts = _starts(n, wanted, plan.options.rows_per_record, equal)
         ranks = np.array(starts[1:], np.int64)
