@@ -12,7 +12,7 @@ KEPT_SHARE = 0.2
 #: What was used so lately stays in any case: a build that runs beside this one may be about to read it.
 MINIMUM_AGE_SECONDS = 24 * 3600
 #: Folders below scratch whose files are named by their content: any of them can be made again.
-FOLDERS = ("exchange", "manifests", "checks", "drops")
+FOLDERS = ("exchange", "manifests", "checks", "drops", "export")
 
 
 def evict(
