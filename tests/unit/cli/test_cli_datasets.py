@@ -71,7 +71,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         done("tag", "train", "prod")
         write_data(folder, 5)
         done("build", "-q", "--scheduler", "threads")
-        shutil.copytree(folder, folder.with_name("as_built"))
+        shutil.copytree(folder, folder.with_name(f"{folder.name}_as_built"))
         yield folder
 
 
@@ -80,7 +80,7 @@ def project(built: Path) -> Path:
     """The project as it was built, in the same place: inputs are known by their paths and times."""
     for path in built.iterdir():
         path.unlink() if path.is_file() else shutil.rmtree(path)
-    shutil.copytree(built.with_name("as_built"), built, dirs_exist_ok=True)
+    shutil.copytree(built.with_name(f"{built.name}_as_built"), built, dirs_exist_ok=True)
     return built
 
 
