@@ -104,12 +104,20 @@ def export(
 
 def _options(dataset: Dataset, given: dict[str, Any]) -> Export:
     """What is given, over what the version's own spec says."""
+    from pydantic import ValidationError
+
+    from featureflow.core.errors import PlanError
     from featureflow.spec.exports import Export
 
     own = dict((dataset.definition or {}).get("dataset", {}).get("export") or {})
     if given.get("format", own.get("format", "arrow")) != own.get("format", "arrow"):
         own = {key: value for key, value in own.items() if key not in _OF_FORMAT}
-    return Export.model_validate({**own, **given})
+    try:
+        return Export.model_validate({**own, **given})
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        place = ".".join(str(part) for part in first["loc"])
+        raise PlanError(f"export.{place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _export(

@@ -338,6 +338,9 @@ def test_export_with_other_options(project: Path) -> None:
 def test_export_refuses(project: Path) -> None:
     assert invoke("export", "train", "--no-shuffle", "--shuffle-seed", "1").exit_code == 2
     assert invoke("export", "train", "--format", "hdf5").exit_code == 2
+    result = invoke("export", "train", "--shard-size", "2TiB")
+    assert result.exit_code != 0
+    assert "error: export.shard_size: must be from 1 byte to 1TiB" in result.stderr
     assert "feature table" in invoke("export", "spend").stderr
     assert "Did you mean 'train'" in invoke("export", "trian").stderr
     assert invoke("export", "train", "-q", "--format", "npy", "--compression", "zstd").exit_code != 0

@@ -91,8 +91,8 @@ def test_every_command_has_help_and_is_listed() -> None:
         assert shown.exit_code == 0
         assert command.help
     assert set(application.commands) == {
-        "init", "demo", "validate", "compile", "test", "plan", "build", "export", "ls", "show", "history", "diff", "lineage",
-        "tag", "restore", "gc", "verify",
+        "init", "demo", "validate", "compile", "test", "plan", "build", "export", "ls", "show", "history", "diff",
+        "lineage", "tag", "restore", "gc", "verify",
     }  # fmt: skip
 
 
