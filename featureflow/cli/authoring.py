@@ -40,12 +40,15 @@ def init(folder: str, template: str) -> None:
     say(f"next: {step}featureflow build")
 
 
-@click.command(short_help="The main job on real data, from nothing to versions.")
+@click.command(short_help="The main job on real data: versions, a training set, shards, models.")
 @click.argument(
     "folder", metavar="[DIR]", required=False, default="featureflow-demo", type=click.Path(file_okay=False)
 )
 def demo(folder: str) -> None:
-    """Build features of 336,776 flights and the weather in DIR, twice: all of it, then one more day."""
+    """Build features of 336,776 flights and the weather in DIR: all of it, then one more day.
+
+    Then make a training set of them, export shards, load those, and train models on them beside naive guesses.
+    """
     from featureflow.demo.run import run_demo
 
     run_demo(folder)
