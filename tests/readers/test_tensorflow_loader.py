@@ -15,7 +15,7 @@ SIZES = (70, 0, 55, 33)
 @pytest.mark.parametrize("name", ["arrow", "webdataset"])
 def test_every_row_once(tmp_path, name):
     tables = [numbered(first, size) for first, size in zip((0, 70, 70, 125), SIZES, strict=True)]
-    folder = write_export(tmp_path / "export", {"train": tables}, format=name, block_rows=16)
+    folder = write_export(tmp_path / "export", {"train": tables}, shard_format_name=name, block_rows=16)
     found = read("featureflow_tf", folder, environment="tensorflow")
     keys = found["key"]
     assert keys.tolist() != sorted(keys.tolist())  # shuffled
