@@ -68,7 +68,7 @@ def crc32c(data: Bytes, starts: Longs, lengths: Longs) -> NDArray[np.uint32]:
 
     Notes
     -----
-    Cost: 1.5 GB/s on one core; no machine instruction is needed, so all platforms give the same from one code.
+    Cost: 1.1 GB/s on one core; no machine instruction is needed, so all platforms give the same from one code.
 
     References
     ----------

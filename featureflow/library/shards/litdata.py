@@ -146,7 +146,7 @@ class Litdata:
     A shard has less than 4 GiB; one without rows is left out of ``index.json``: the library can't open it.
     Determinism: chunks with an array in them equal the library's own, byte for byte. Of rows of Python numbers and
     text alone its newest writer makes Arrow files; ours are always the plain chunks that it reads as well.
-    Cost: 1 to 2 copies of the rows; 30 to 100 times faster than the library's writer.
+    Cost: 1 to 2 copies of the rows; 37 times as fast as the library's writer (CPU, docs/benchmarks.md).
     """
 
     name = "litdata"

@@ -112,7 +112,7 @@ class Mds:
     Order: columns stand in the order of their names, as the library has them.
     A shard has less than 4 GiB. One without rows is left out of ``index.json``: the library can't open it.
     Determinism: uncompressed shards and ``index.json`` equal the library's own, byte for byte.
-    Cost: 1 to 2 copies of the rows; 30 to 100 times faster than the library's writer.
+    Cost: 1 to 2 copies of the rows; 26 times as fast as the library's writer (CPU, docs/benchmarks.md).
     """
 
     name = "mds"
