@@ -63,5 +63,6 @@ def test_a_hundred_tables_are_checked_in_a_moment(tmp_path: Path) -> None:
     spec.write_text(large(100))
     began = time.process_time()
     project = load_project(spec).project
-    assert time.process_time() - began < 1
+    # tests/benchmarks/small.py measures it; this only finds what grows faster than the spec
+    assert time.process_time() - began < 4
     assert len(project.features) == len(project.datasets) == 100
