@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-from featureflow.spec.load import load_project
 
 HEAVY = ("polars", "dask", "distributed", "numba", "numpy", "pandas", "pyarrow", "deltalake", "fsspec")
 
@@ -61,8 +58,15 @@ def test_no_data_library_is_imported() -> None:
 def test_a_hundred_tables_are_checked_in_a_moment(tmp_path: Path) -> None:
     spec = tmp_path / "featureflow.yaml"
     spec.write_text(large(100))
-    began = time.process_time()
-    project = load_project(spec).project
-    # tests/benchmarks/small.py measures it; this only finds what grows faster than the spec
-    assert time.process_time() - began < 4
-    assert len(project.features) == len(project.datasets) == 100
+    # in a process of its own, as people validate: after thousands of tests, every collection of garbage is a long one
+    code = (
+        "import sys, time\n"
+        "from featureflow.spec.load import load_project\n"
+        "began = time.process_time()\n"
+        "project = load_project(sys.argv[1]).project\n"
+        "print(time.process_time() - began, len(project.features), len(project.datasets))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(spec)], capture_output=True, text=True, check=True)
+    seconds, features, datasets = done.stdout.split()
+    assert float(seconds) < 1
+    assert features == datasets == "100"
