@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,24 +51,29 @@ class Inline:
 
 
 class Disk:
-    """Counts operations on files; from number ``last`` on, nothing happens any more."""
+    """Counts operations on files below a folder; from number ``last`` on, nothing happens any more.
 
-    NAMES = ("replace", "unlink", "rmdir", "mkdir", "link", "chmod", "fsync")
+    Only below it: temporary folders of other tests are removed whenever they are found unused.
+    """
 
-    def __init__(self, patch: pytest.MonkeyPatch, last: int | None = None) -> None:
-        self.count, self.last = 0, last
-        self._thread = threading.get_ident()  # other tests may have left threads that tidy up
+    NAMES = ("replace", "unlink", "rmdir", "mkdir", "link", "chmod")
+
+    def __init__(self, patch: pytest.MonkeyPatch, root: Path, last: int | None = None) -> None:
+        self.root, self.last = str(root), last
+        self.done: list[str] = []
         for name in self.NAMES:
             patch.setattr(os, name, self._guarded(getattr(os, name)))
         patch.setattr(tempfile, "mkstemp", self._guarded(tempfile.mkstemp))
 
     def _guarded(self, real: Any) -> Any:
         def operation(*arguments: Any, **named: Any) -> Any:
-            if threading.get_ident() != self._thread:
-                return real(*arguments, **named)
-            self.count += 1
-            if self.last is not None and self.count > self.last:
-                raise Killed
+            where = str(named["dir"] if "dir" in named else arguments[0])
+            if named.get("dir_fd") is not None:  # as shutil.rmtree calls
+                where = os.path.join(os.readlink(f"/proc/self/fd/{named['dir_fd']}"), where)
+            if where.startswith(self.root):
+                if len(self.done) == self.last:
+                    raise Killed
+                self.done.append(f"{real.__name__} {where}")
             return real(*arguments, **named)
 
         return operation
@@ -112,11 +115,10 @@ def test_killed_at_every_file_operation(
     tmp_path: Path, version: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "work" / "out"
-    gc.collect()  # temporary folders of other tests are removed when they are found, which would count
     with monkeypatch.context() as patch:
-        disk, work = Disk(patch), Work(patch)
+        disk, work = Disk(patch, tmp_path), Work(patch)
         export(version, out, executor=Inline(), **OPTIONS)
-    total, shards, chunks = disk.count, len(work.encoded), work.scattered
+    total, shards, chunks = len(disk.done), len(work.encoded), work.scattered
     reference = everything(out)
     assert (shards, chunks) == (sum("part-" in path for path in reference), 3)
     assert shards >= 4
@@ -125,10 +127,11 @@ def test_killed_at_every_file_operation(
     for last in range(total):
         shutil.rmtree(tmp_path / "work")
         with monkeypatch.context() as patch:
-            Disk(patch, last)
+            killed = Disk(patch, tmp_path, last)
             first = Work(patch)
             with pytest.raises(Killed):
                 export(version, out, executor=Inline(), **OPTIONS)
+        assert len(killed.done) == last
         there = (out / "manifest.json").exists()
         committed.append(there)
         if there:
@@ -178,15 +181,15 @@ def test_killed_while_replacing_leaves_no_manifest_of_the_old_shards(
     old = (before / "manifest.json").read_bytes()
     shutil.copytree(before, out)
     with monkeypatch.context() as patch:
-        disk = Disk(patch)
+        disk = Disk(patch, tmp_path)
         export(version, out, executor=Inline(), replace=True, **OPTIONS)
     reference = everything(out)
     states = []
-    for last in (*range(12), *range(12, disk.count, 7)):
+    for last in (*range(12), *range(12, len(disk.done), 7)):
         shutil.rmtree(out)
         shutil.copytree(before, out)
         with monkeypatch.context() as patch:
-            Disk(patch, last)
+            Disk(patch, tmp_path, last)
             with pytest.raises(Killed):
                 export(version, out, executor=Inline(), replace=True, **OPTIONS)
         manifest = out / "manifest.json"
