@@ -20,7 +20,7 @@ from featureflow.datasets.place import dataset_url
 from featureflow.datasets.planning import ALL, DatasetPlan, JoinPlan, plan_dataset
 from featureflow.datasets.spine import Routing, SpineFile, SpineReader, read_spine, route_spine
 from featureflow.execute.checking import BoundCheck, bind, notes_folder
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.inputs import Readable
 from featureflow.execute.judgement import judge_table
 from featureflow.execute.manifest import write_list
@@ -29,6 +29,7 @@ from featureflow.execute.publish import publish_table
 from featureflow.execute.rekeying import file_of, rekey_chunks
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import TASK_BYTES, RowEstimate
+from featureflow.execute.task import Task
 from featureflow.observe.datasets import dataset_summary
 from featureflow.observe.plans import describe_table
 from featureflow.observe.report import TableOutcome

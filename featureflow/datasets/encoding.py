@@ -19,9 +19,10 @@ from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.fitting import Fitting, begin, merge
 from featureflow.datasets.selection import Selecting, Selection
 from featureflow.datasets.selection import merge as merge_selections
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.exchange import finished_rows, read_bucket, write_buckets
 from featureflow.execute.site import Site
+from featureflow.execute.task import Task
 from featureflow.plan.dataset_nodes import CompiledDataset
 
 #: Behind the name of an encoded column where it is stored, beside the raw one.

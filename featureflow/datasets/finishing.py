@@ -32,9 +32,10 @@ from featureflow.datasets.splits import (
     needs_class_counts,
 )
 from featureflow.execute.checking import BoundCheck, findings
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.exchange import finished_rows, read_bucket, write_buckets
 from featureflow.execute.site import Site
+from featureflow.execute.task import Task
 from featureflow.execute.window_task import Unit, note_path
 from featureflow.plan.dataset_nodes import CompiledDataset
 from featureflow.tables.layout import file_path, storable

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from featureflow.core.errors import ComputeError, FeatureflowError
 from featureflow.execute.executors import Executor
+from featureflow.execute.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -16,16 +16,6 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_PER_SLOT = 3
 #: How often a task is started at most. Errors of our own classes are final at once: data does not get better.
 ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One piece of work: ``function(*arguments)``, named by its content, with a text for people."""
-
-    key: str
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    label: str
 
 
 def run_tasks(executor: Executor, tasks: Iterable[Task], on_done: Callable[[Task, Any], None]) -> None:
@@ -55,7 +45,7 @@ def run_tasks(executor: Executor, tasks: Iterable[Task], on_done: Callable[[Task
                     raise _explained(error, task)
                 log.debug("%s failed with %r, attempt %d of %d", task.label, error, attempts[key], ATTEMPTS)
                 running[key] = task
-                executor.submit([(key, task.function, task.arguments)])
+                executor.submit([task])
     except BaseException:
         executor.cancel()
         raise
@@ -68,7 +58,7 @@ def _refill(executor: Executor, waiting: Any, running: dict[str, Task], limit: i
         if task is None:
             break
         running[task.key] = task
-        batch.append((task.key, task.function, task.arguments))
+        batch.append(task)
     if batch:
         executor.submit(batch)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from featureflow.core.errors import PlanError, Unreachable
+from featureflow.execute.task import Task
 
 #: What worker processes need: native pools of one thread (a task is the unit of parallelism), an allocator that
 #: gives memory back (Dask counts what it holds as the task's), trimming.
@@ -41,8 +42,8 @@ class Executor(Protocol):
     #: One line for people: what it is and where.
     description: str
 
-    def submit(self, tasks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]]) -> None:
-        """Start tasks given as (key, function, arguments)."""
+    def submit(self, tasks: list[Task]) -> None:
+        """Start tasks."""
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
         """Block until at least one task is done; give (key, result, error) of those that are."""
@@ -64,10 +65,10 @@ class ThreadExecutor:
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="featureflow")
         self._keys: dict[Future[Any], str] = {}
 
-    def submit(self, tasks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]]) -> None:
+    def submit(self, tasks: list[Task]) -> None:
         """See `Executor`."""
-        for key, function, arguments in tasks:
-            self._keys[self._pool.submit(function, *arguments)] = key
+        for task in tasks:
+            self._keys[self._pool.submit(task.function, *task.arguments)] = task.key
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
         """See `Executor`."""
@@ -116,20 +117,20 @@ class DaskExecutor:
         self._pending = as_completed(loop=client.loop)
         self._futures: dict[Any, str] = {}
 
-    def submit(self, tasks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]]) -> None:
+    def submit(self, tasks: list[Task]) -> None:
         """See `Executor`. One message to the scheduler for a batch: a third of the cost of one each."""
-        by_function: dict[Callable[..., Any], list[tuple[str, tuple[Any, ...]]]] = {}
-        for key, function, arguments in tasks:
-            by_function.setdefault(function, []).append((key, arguments))
+        by_function: dict[Callable[..., Any], list[Task]] = {}
+        for task in tasks:
+            by_function.setdefault(task.function, []).append(task)
         for function, batch in by_function.items():
             futures = self.client.map(
                 function,
-                *zip(*(arguments for _, arguments in batch), strict=True),
-                key=[f"ff-{function.__name__}-{self._name}-{key}" for key, _ in batch],
+                *zip(*(task.arguments for task in batch), strict=True),
+                key=[f"ff-{function.__name__}-{self._name}-{task.key}" for task in batch],
                 pure=False,
             )
-            for future, (key, _) in zip(futures, batch, strict=True):
-                self._futures[future] = key
+            for future, task in zip(futures, batch, strict=True):
+                self._futures[future] = task.key
                 self._pending.add(future)
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:

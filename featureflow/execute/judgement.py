@@ -16,13 +16,14 @@ from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import delete, join, list_names
 from featureflow.execute.checking import BoundCheck, failing_rows, findings, noted, notes_folder
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.exchange import ROW, Chunk, read_positions
 from featureflow.execute.inputs import Readable, only_where, unchecked
 from featureflow.execute.publish import slice_label
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.stored_rows import read_rows, scan_rows
+from featureflow.execute.task import Task
 from featureflow.execute.uniqueness import repeated_rows
 from featureflow.execute.window_task import Unit, note_path, write_quarantine
 from featureflow.library.checks.evaluate import merge

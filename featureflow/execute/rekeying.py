@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.exchange import Chunk, Rekey, bucket_rows, rekey
 from featureflow.execute.inputs import Readable
 from featureflow.execute.manifest import write_manifest
 from featureflow.execute.site import Site
+from featureflow.execute.task import Task
 from featureflow.plan.nodes import Input
 
 

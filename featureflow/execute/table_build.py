@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from featureflow.core.errors import CorruptionError, TableError
 from featureflow.execute.checking import BoundCheck, notes_folder
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.inputs import Readable, readable_table
 from featureflow.execute.publish import slice_label
 from featureflow.execute.rekeying import rekey_chunks
@@ -20,6 +20,7 @@ from featureflow.execute.sizing import (
     lookup_bytes,
 )
 from featureflow.execute.stages import Base, TablePlan, needed_pieces
+from featureflow.execute.task import Task
 from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.required import columns_needed

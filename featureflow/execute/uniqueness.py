@@ -6,11 +6,12 @@ import os
 from dataclasses import replace
 
 from featureflow.execute.checking import BoundCheck
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.duplicates import Duplicates, find_duplicates, joined, write_drop_lists
 from featureflow.execute.exchange import Rekey, Rekeyed, rekey
 from featureflow.execute.executors import Executor
 from featureflow.execute.inputs import Readable, only_where, unfinished, with_drops
+from featureflow.execute.task import Task
 from featureflow.observe.progress import Progress
 
 #: Bytes of unique columns that one task compares.

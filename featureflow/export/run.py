@@ -16,8 +16,9 @@ from featureflow.core.errors import ComputeError, PlanError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.roles import Roles
 from featureflow.core.storage import is_local, join, local_path, write_atomic
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.executors import Executor
+from featureflow.execute.task import Task
 from featureflow.export.columns import lay_out, plan_columns, role_of
 from featureflow.export.folder import (
     UNFINISHED,

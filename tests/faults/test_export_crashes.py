@@ -40,8 +40,8 @@ class Inline:
         self._waiting += tasks
 
     def next_done(self) -> Iterable[Any]:
-        key, function, arguments = self._waiting.pop(0)
-        yield key, function(*arguments), None
+        task = self._waiting.pop(0)
+        yield task.key, task.function(*task.arguments), None
 
     def cancel(self) -> None:
         self._waiting.clear()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow.core.errors import ComputeError, SourceError
-from featureflow.execute.driver import Task, run_tasks
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.duplicates import find_duplicates
 from featureflow.execute.exchange import ROW, ROW_HASH, read_bucket, write_buckets
 from featureflow.execute.executors import ThreadExecutor
@@ -24,6 +24,7 @@ from featureflow.execute.manifest import touching, write_manifest
 from featureflow.execute.sizing import RowEstimate
 from featureflow.execute.sorted_rows import sort_rows
 from featureflow.execute.stages import Piece, PieceIndex
+from featureflow.execute.task import Task
 from featureflow.plan.nodes import Grid
 from featureflow.plan.slices import MAX_US, to_us
 

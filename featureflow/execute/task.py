@@ -1,0 +1,29 @@
+"""A piece of work, as the driver hands it to an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One piece of work: ``function(*arguments)``.
+
+    Parameters
+    ----------
+    key
+        Name of the content: a task of the same key gives the same result.
+    label
+        Text for people, ``stage, what exactly``.
+    reads
+        What it reads that a host may have on its disk, as (name, bytes): a placement that follows the bytes puts the
+        task where most of them are.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    label: str
+    reads: tuple[tuple[str, int], ...] = ()
