@@ -381,10 +381,15 @@ class Project:
                 return SpecTestResult(test.name, False, str(error))
             problems = []
             for name, rows in test.expect.items():
-                table = project.table(name)
-                keys = [*small.project.features[name].keys, *([table.time] if table.time else [])]
+                if name in small.project.datasets:
+                    dataset = project.dataset(name)
+                    keys, time = list(dataset.roles.keys), dataset.roles.time
+                    made = dataset.to_polars()
+                else:
+                    table = project.table(name)
+                    keys, time, made = table.keys, table.time, table.to_polars()
                 place, zone = f"tests[{index}].expect.{name}", time_zone(small.project, name)
-                problems += compare(rows, table.to_polars(), keys, place, zone)
+                problems += compare(rows, made, [*keys, *([time] if time else [])], place, zone)
         return SpecTestResult(test.name, not problems, "\n".join(problems))
 
     def __repr__(self) -> str:

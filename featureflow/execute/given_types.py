@@ -16,6 +16,7 @@ import pyarrow as pa
 from featureflow.core.expressions import column_names, compile_expression
 from featureflow.core.types import parse_type, to_polars
 from featureflow.library.aggregations import make
+from featureflow.spec.datasets import Dataset
 from featureflow.spec.models import Project, Source
 
 #: Types that a column without values is tried as, in this order.
@@ -77,20 +78,48 @@ def _has_fractions(source: Source, column: str) -> bool:
     return any(isinstance(value, float) for value in constants)
 
 
-def _by_look_up(project: Project, name: str, types: dict[str, str]) -> None:
-    """A key that is looked up has the type of the key on the other side, where that is declared."""
+def source_behind(project: Project, name: str) -> str:
+    """The source whose rows a feature table or dataset has."""
+    while name in project.features or name in project.datasets:
+        feature = project.features.get(name)
+        name = str(project.datasets[name].spine.source) if feature is None else feature.source
+    return name
+
+
+def compared_keys(project: Project) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """Pairs of (source, column) whose values are compared: of look-ups, and of a dataset's spine with what it reads."""
     for feature in project.features.values():
         for lookup in feature.lookup:
             for left, right in lookup.keys.items():
-                sides = {feature.source: left, lookup.from_: right}
-                for other, column in sides.items():
-                    if other != name and name in sides and other in project.sources:
-                        declared = project.sources[other].columns.get(column)
-                        if declared is not None:
-                            types.setdefault(sides[name], declared)
+                yield (feature.source, left), (lookup.from_, right)
+    for name, dataset in project.datasets.items():
+        spine = source_behind(project, name)
+        pairs = [(lookup.from_, lookup.keys) for lookup in dataset.lookup]
+        pairs += [(label.source, label.keys) for label in dataset.label if label.source is not None]
+        pairs += [(used.table, used.keys) for used in dataset.features]
+        for other, keys in pairs:
+            for left, right in keys.items():
+                yield (spine, left), (source_behind(project, other), right)
+
+
+def _by_look_up(project: Project, name: str, types: dict[str, str]) -> None:
+    """A key that is looked up has the type of the key on the other side, where that is declared."""
+    for one, two in compared_keys(project):
+        for (here, column), (other, declared) in ((one, two), (two, one)):
+            if here == name != other and other in project.sources:
+                kind = project.sources[other].columns.get(declared)
+                if kind is not None:
+                    types.setdefault(column, kind)
 
 
 def _by_aggregation(project: Project, name: str, types: dict[str, str]) -> None:
+    for dataset in project.datasets.values():
+        for label in dataset.label:
+            derived = project.sources[name].derive
+            if label.source == name and label.op and label.column and label.column not in (*types, *derived):
+                op = {label.op.name: dict(label.op.params)} if label.op.params else label.op.name
+                fitting = (kind for kind in _CANDIDATES if _takes(op, parse_type(kind)))
+                types[label.column] = next(fitting, "float64")
     for feature in project.features.values():
         for entry in feature.aggregate if feature.source == name else ():
             if entry.by is not None and entry.by not in project.sources[name].derive:
@@ -137,6 +166,12 @@ def _expressions(project: Project, name: str, source: Source) -> Iterator[tuple[
         for entry in feature.aggregate if feature.source == name else ():
             if entry.where is not None:
                 yield None, entry.where
+    for dataset in project.datasets.values():
+        if dataset.spine.source == name and dataset.spine.where is not None:
+            yield None, dataset.spine.where
+        for label in dataset.label:
+            if label.source == name and label.where is not None:
+                yield None, label.where
 
 
 def columns_named(project: Project, name: str) -> list[str]:
@@ -158,6 +193,28 @@ def columns_named(project: Project, name: str) -> list[str]:
         for lookup in feature.lookup:
             if lookup.from_ == name:
                 found += [*lookup.keys.values(), *lookup.columns]
+    for dataset in project.datasets.values():
+        found += _named_by(dataset, name)
+    return found
+
+
+def _named_by(dataset: Dataset, name: str) -> list[str]:
+    """Columns of a source that a dataset names."""
+    found: list[str] = []
+    spine = dataset.spine
+    if spine.source == name:
+        found += [*spine.keys, *([spine.time] if spine.time else []), *(spine.columns or ())]
+        found += column_names(spine.where) if spine.where else []
+        found += [left for used in dataset.features for left in used.keys]
+        found += [left for lookup in dataset.lookup for left in lookup.keys]
+        found += [label.column for label in dataset.label if label.source is None and label.column]
+    for lookup in dataset.lookup:
+        if lookup.from_ == name:
+            found += [*lookup.keys.values(), *lookup.columns]
+    for label in dataset.label:
+        if label.source == name:
+            found += [*label.keys.values(), *([label.column] if label.column else [])]
+            found += column_names(label.where) if label.where else []
     return found
 
 

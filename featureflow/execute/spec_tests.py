@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.given_types import given_frame, types_of
+from featureflow.execute.given_types import compared_keys, given_frame, source_behind, types_of
 from featureflow.spec.checks import CheckEntry
 from featureflow.spec.dependencies import ancestors, sources_of
 from featureflow.spec.load import LoadedProject
@@ -31,7 +31,8 @@ def prepare(loaded: LoadedProject, test: SpecTest, folder: str) -> tuple[LoadedP
     Returns
     -------
     tuple
-        The project, and the tables to build: those that the test expects something of, with all that they build on.
+        The project, and what to build: tables and datasets that the test expects something of, with all that they
+        build on. Datasets are without what depends on all their rows: splits, samples, encoders, selection, shards.
 
     Raises
     ------
@@ -39,14 +40,18 @@ def prepare(loaded: LoadedProject, test: SpecTest, folder: str) -> tuple[LoadedP
         If the values that are given for a column are of several types.
     """
     project = loaded.project
-    tables = set(test.expect).union(*(ancestors(project, name) for name in test.expect))
-    used = dict.fromkeys(source for name in tables for source in sources_of(project, name))
+    wanted = set(test.expect).union(*(ancestors(project, name) for name in test.expect))
+    used = dict.fromkeys(source for name in sorted(wanted) for source in sources_of(project, name))
     features = {
         name: feature.model_copy(update={"checks": _quarantining(feature.checks)})
         for name, feature in project.features.items()
-        if name in tables
+        if name in wanted
     }
-    small = project.model_copy(update={"features": features, "tests": ()})
+    whole = {"split": None, "sample": None, "encode": (), "select": None, "export": None, "checks": ()}
+    datasets = {
+        name: dataset.model_copy(update=whole) for name, dataset in project.datasets.items() if name in wanted
+    }
+    small = project.model_copy(update={"features": features, "datasets": datasets, "tests": ()})
     types = {}
     for name in used:
         try:
@@ -58,7 +63,7 @@ def prepare(loaded: LoadedProject, test: SpecTest, folder: str) -> tuple[LoadedP
         name: _given_source(project.sources[name], name, test.given.get(name, ()), types[name], folder)
         for name in used
     }
-    return replace(loaded, project=small.model_copy(update={"sources": sources})), list(features)
+    return replace(loaded, project=small.model_copy(update={"sources": sources})), [*features, *datasets]
 
 
 def _quarantining(checks: tuple[CheckEntry, ...]) -> tuple[CheckEntry, ...]:
@@ -67,13 +72,10 @@ def _quarantining(checks: tuple[CheckEntry, ...]) -> tuple[CheckEntry, ...]:
 
 def _match_look_up_keys(project: Project, types: dict[str, dict[str, str]], test: SpecTest) -> None:
     """Give a key without any value the type of the key that it is compared with."""
-    for feature in project.features.values():
-        for lookup in feature.lookup:
-            if feature.source not in types or lookup.from_ not in types:
-                continue
-            for left, right in lookup.keys.items():
-                _take_over(types, test, (feature.source, left), (lookup.from_, right), project)
-                _take_over(types, test, (lookup.from_, right), (feature.source, left), project)
+    for (left_source, left), (right_source, right) in compared_keys(project):
+        if left_source in types and right_source in types:
+            _take_over(types, test, (left_source, left), (right_source, right), project)
+            _take_over(types, test, (right_source, right), (left_source, left), project)
 
 
 def _take_over(
@@ -107,12 +109,9 @@ def _given_source(
     return source.model_copy(update=update)
 
 
-def time_zone(project: Project, table: str) -> str:
-    """Zone of the times that a test expects of a table where they name none: that of the source it is built from."""
-    name = table
-    while name in project.features:
-        name = project.features[name].source
-    return project.sources[name].timezone
+def time_zone(project: Project, name: str) -> str:
+    """Zone of the times that a test expects of a table or dataset: that of the source whose rows it has."""
+    return project.sources[source_behind(project, name)].timezone
 
 
 def compare(

@@ -52,14 +52,14 @@ __all__ = [
 
 
 class SpecTest(SpecModel):
-    """An example that the author promises: rows given to sources, rows expected of feature tables."""
+    """An example that the author promises: rows given to sources, rows expected of tables and datasets."""
 
     name: Text
     given: dict[str, Annotated[tuple[dict[str, Any], ...], AsTuple()]] = Field(
         description="Source to its rows."
     )
     expect: dict[str, Annotated[tuple[dict[str, Any], ...], AsTuple()]] = Field(
-        description="Feature table to rows that it must have; columns that are left out may have any value."
+        description="Feature table or dataset to rows that it must have; columns that are left out may have any value."
     )
 
 

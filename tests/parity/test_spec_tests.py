@@ -310,6 +310,68 @@ tests:
     assert [result.message for result in results(text)] == [""]
 
 
+DATASET = """
+sources:
+  payments: {path: s3://nowhere/p.parquet, time: ts, timezone: Europe/Berlin}
+  cards: {path: s3://nowhere/c.csv, time: since}
+  frauds: {path: s3://nowhere/f.csv, time: at}
+features:
+  spend: {source: payments, keys: [card], aggregate: [{column: amount, ops: [sum, count], windows: [1d]}]}
+datasets:
+  train:
+    spine: {source: payments, keys: [card], where: "amount > 1"}
+    features: [{table: spend, prefix: s_}]
+    lookup: [{from: cards, keys: {card: id}, columns: [country]}]
+    derive: {double: "s_amount_sum_1d * 2"}
+    label: {source: frauds, keys: [card], op: count, horizon: 7d, where: "kind = 'stolen'", fill_empty: 0, as: fraud}
+    split: {by: time, train: "< 2026-01-02", valid: rest}
+    encode: [{columns: [country], with: onehot}]
+    export: {format: arrow}
+    checks: [{row_count: {min: 1000}}]
+  other: {spine: {path: x.csv, keys: [k]}}
+tests:
+  - name: what a row knows
+    given:
+      payments:
+        - {card: 1, ts: 2026-01-01T10:00, amount: 5}
+        - {card: 1, ts: 2026-01-01T11:00, amount: 7}
+        - {card: 1, ts: 2026-01-01T12:00, amount: 1}
+        - {card: 2, ts: 2026-01-01T12:00, amount: 9}
+      cards: [{id: 1, since: 2025-12-01, country: DE}]
+      frauds:
+        - {card: 1, at: 2026-01-03, kind: stolen}
+        - {card: 2, at: 2026-01-03, kind: lost}
+        - {card: 3, at: 2026-02-01}
+    expect:
+      train: __TRAIN__
+      spend: [{card: 2, ts: 2026-01-01T12:00, amount_count_1d: 0}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            """[{card: 1, ts: 2026-01-01T11:00, s_amount_sum_1d: 5, double: 10, country: DE, fraud: 1},
+                {card: 2, country: null, s_amount_sum_1d: null, fraud: 0}]""",
+            "",
+        ),
+        ("[{card: 1, ts: 2026-01-01T12:00}]", "there is no row with card=1, ts=2026-01-01T12:00. There are"),
+        ("[{card: 2, fraud: 1}]", "fraud is 0, expected 1"),
+        ("[]", "there are 3 rows, expected none"),
+    ],
+)
+def test_datasets(rows: str, said: str) -> None:
+    (found,) = results(DATASET.replace("__TRAIN__", rows))
+    assert said in found.message
+    assert found.passed == (not said)
+
+
+def test_a_dataset_whose_spine_is_files_can_not_be_tested() -> None:
+    with pytest.raises(featureflow.SpecError, match=r"expect\.other: the spine of dataset 'other' is files"):
+        results(DATASET.replace("train: __TRAIN__", "other: []"))
+
+
 def test_the_project_is_left_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEATUREFLOW_SCRATCH", str(tmp_path / "scratch"))

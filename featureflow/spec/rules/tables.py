@@ -202,16 +202,23 @@ def inputs_exist(scope: Scope) -> Iterator[Finding]:
 
 
 def tests_name_tables(scope: Scope) -> Iterator[Finding]:
-    """Tests give rows to sources and expect rows of feature tables; each has its own name."""
+    """Tests give rows to sources and expect rows of feature tables and datasets; each has its own name."""
     first: dict[str, int] = {}
+    built = [*scope.declared["features"], *scope.declared["datasets"]]
     for i, test in enumerate(scope.project.tests):
-        for section, rows, what in (("sources", test.given, "given"), ("features", test.expect, "expect")):
-            known = scope.declared[section]
-            kind = "source" if section == "sources" else "feature table"
-            for name in rows:
-                if name not in known:
-                    message = f"unknown {kind} {name!r}. {did_you_mean(name, known)}"
-                    yield Finding(("tests", i, what, name), message, at_key=True)
+        for name in test.given:
+            known = scope.declared["sources"]
+            if name not in known:
+                message = f"unknown source {name!r}. {did_you_mean(name, known)}"
+                yield Finding(("tests", i, "given", name), message, at_key=True)
+        for name in test.expect:
+            message = ""
+            if name not in built:
+                message = f"unknown feature table or dataset {name!r}. {did_you_mean(name, built)}"
+            elif name in scope.project.datasets and scope.project.datasets[name].spine.source is None:
+                message = f"the spine of dataset {name!r} is files, to which a test can't give rows. Make it a source."
+            if message:
+                yield Finding(("tests", i, "expect", name), message, at_key=True)
         place: Path = ("tests", i, "name")
         if test.name in first:
             other: Path = ("tests", first[test.name], "name")
