@@ -26,6 +26,8 @@ from featureflow.kernels.gather import take_rows
 
 #: Part of every exchange file's name; raise it when the layout of the files changes.
 LAYOUT = 1
+#: A handle names the rows of at most so many buckets: with thousands of buckets and files, the driver can't hold all.
+NAMED_BUCKETS = 64
 #: Column that holds a row's position in its chunk, for dropping duplicates by position.
 ROW = "__row"
 #: Column that holds a hash over all columns of a row.
@@ -107,12 +109,17 @@ class Rekey:
 
 @dataclass(frozen=True, slots=True)
 class Rekeyed:
-    """Handle of a finished exchange file."""
+    """Handle of a finished exchange file.
+
+    ``largest`` are the largest buckets with their rows, as many as a small handle has room for; the others share the
+    rest about evenly, since keys are hashed. With few buckets it is all of them.
+    """
 
     path: str
     rows: int
     size: int
     reused: bool
+    largest: tuple[tuple[int, int], ...] = ()
 
 
 def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> Rekeyed:
@@ -124,9 +131,8 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     Nulls: a null key is a key like any other here; its rows go to one bucket.
     Cost: O(rows); peak memory about twice the chunk's decoded columns.
     """
-    rows = finished_rows(path)
-    if rows is not None:
-        return Rekeyed(path, rows, os.path.getsize(path), True)
+    if finished_rows(path) is not None:
+        return _handle(path, bucket_rows(path), reused=True)
     position = ROW if drop_path or job.hashed else None
     needed = tuple(dict.fromkeys((*job.columns, *job.hashed)))
     frame = job.reader.read(chunk, needed, row_position=position)
@@ -140,8 +146,36 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     elif position:
         frame = frame.drop(position)
     table = plain_arrow(frame.select(*job.columns, *((ROW, ROW_HASH) if job.hashed else ())))
-    write_buckets(table, bucket_of(table, job.keys, job.n_buckets), job.n_buckets, path)
-    return Rekeyed(path, table.num_rows, os.path.getsize(path), False)
+    buckets = bucket_of(table, job.keys, job.n_buckets)
+    write_buckets(table, buckets, job.n_buckets, path)
+    return _handle(path, np.bincount(buckets, minlength=job.n_buckets), reused=False)
+
+
+def _handle(path: str, counts: NDArray[np.int64], *, reused: bool) -> Rekeyed:
+    largest = np.argsort(-counts, kind="stable")[:NAMED_BUCKETS]
+    named = tuple(zip(largest.tolist(), counts[largest].tolist(), strict=True))
+    return Rekeyed(path, int(counts.sum()), os.path.getsize(path), reused, named)
+
+
+class BucketRows:
+    """Rows of each bucket over many files, from their handles: exact with few buckets, else about."""
+
+    def __init__(self, n_buckets: int) -> None:
+        self._named = np.zeros(n_buckets)
+        self._even = 0.0
+
+    def add(self, handle: Rekeyed) -> None:
+        """Count a file; what its handle does not name is spread evenly over the other buckets."""
+        places = [bucket for bucket, _ in handle.largest]
+        rows = [n for _, n in handle.largest]
+        others = len(self._named) - len(places)
+        share = (handle.rows - sum(rows)) / others if others else 0.0
+        self._even += share
+        self._named[places] += np.array(rows, np.float64) - share
+
+    def counts(self) -> list[int]:
+        """Rows by bucket."""
+        return np.rint(self._named + self._even).astype(np.int64).tolist()  # type: ignore[no-any-return]
 
 
 def bucket_of(table: pa.Table, keys: tuple[str, ...], n_buckets: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from featureflow.execute.driver import run_tasks
-from featureflow.execute.exchange import Chunk, Rekey, bucket_rows, rekey
+from featureflow.execute.exchange import BucketRows, Chunk, Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable
 from featureflow.execute.manifest import write_manifest
 from featureflow.execute.site import Site
@@ -44,17 +44,15 @@ def rekey_chunks(
         )
         for chunk in chunks
     ]
-    run_tasks(
-        site.executor,
-        tasks,
-        lambda _, handle: site.progress.advance(stage, rows=handle.rows, bytes=handle.size),
-    )
-    counts = [0] * n_buckets
-    for chunk in chunks:
-        for bucket, rows in enumerate(bucket_rows(paths[chunk.id]).tolist()):
-            counts[bucket] += rows
+    rows = BucketRows(n_buckets)
+
+    def done(_: Task, handle: Rekeyed) -> None:
+        rows.add(handle)
+        site.progress.advance(stage, rows=handle.rows, bytes=handle.size)
+
+    run_tasks(site.executor, tasks, done)
     entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
-    return write_manifest(site.scratch, [(e[0], e[1], e[2], e[3]) for e in entries]), counts
+    return write_manifest(site.scratch, [(e[0], e[1], e[2], e[3]) for e in entries]), rows.counts()
 
 
 def file_of(chunk: Chunk) -> Any:
