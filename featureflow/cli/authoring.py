@@ -108,6 +108,7 @@ def compile_(spec: str | None, schema: bool, store: str | None, target: str | No
         emit_json(json_schema())
         return
     from featureflow.api import Project
+    from featureflow.execute.compiling import compile_names
     from featureflow.observe.definitions import (
         definitions_text,
         describe_dataset_definition,
@@ -115,8 +116,10 @@ def compile_(spec: str | None, schema: bool, store: str | None, target: str | No
     )
 
     project = Project(spec, store=store, target=target)
-    tables = [describe_definition(table) for table in project.compile().values()]
-    datasets = [describe_dataset_definition(one) for one in project.compile_datasets().values()]
+    spec_names = [*project.loaded.project.features, *project.loaded.project.datasets]
+    found = compile_names(project.loaded, spec_names, project.scratch)
+    tables = [describe_definition(table) for table in found.tables.values()]
+    datasets = [describe_dataset_definition(one) for one in found.datasets.values()]
     if as_json:
         emit_json({"tables": tables, "datasets": datasets})
     else:

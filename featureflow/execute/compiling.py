@@ -10,7 +10,7 @@ from featureflow.core.errors import Problem, SpecError
 from featureflow.execute.checking import bind, check_problems
 from featureflow.execute.planner import source_specs
 from featureflow.plan.columns import as_input
-from featureflow.plan.compile import compile_project
+from featureflow.plan.compile import compile_tables
 from featureflow.plan.compile_dataset import compile_datasets, spine_name
 from featureflow.plan.dataset_nodes import CompiledDataset
 from featureflow.plan.functions import function_problems
@@ -62,12 +62,8 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
         {name: ("sources", found.input, None) for name, found in scanned.items() if name in project.sources},
     )
     inputs = {name: found.input for name, found in scanned.items()}
-    compiled, made = {}, {}
-    try:
-        compiled = compile_project(loaded, inputs, tables)
-        made = compile_datasets(loaded, inputs, compiled, datasets)
-    except SpecError as error:
-        raise SpecError([*problems, *error.problems]) from None
+    compiled = compile_tables(loaded, inputs, tables, problems)
+    made = compile_datasets(loaded, inputs, compiled, datasets, problems)
     problems += _wrong_checks(
         loaded, {name: ("features", as_input(table), table.keys) for name, table in compiled.items()}
     )

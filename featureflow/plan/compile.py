@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from featureflow.core.errors import Problem, SpecError
+from featureflow.core.errors import Problem
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.types import parse_type, to_polars
@@ -21,8 +21,8 @@ from featureflow.spec.models import AggregateEntry, Every, Project
 from featureflow.spec.names import output_columns
 
 
-def compile_project(
-    loaded: LoadedProject, sources: dict[str, Input], names: list[str] | None = None
+def compile_tables(
+    loaded: LoadedProject, sources: dict[str, Input], names: list[str], problems: list[Problem]
 ) -> dict[str, CompiledTable]:
     """Compile feature tables in the order in which they can be built.
 
@@ -33,23 +33,17 @@ def compile_project(
     sources
         Every raw source that the tables use, with its schema after the source's own steps.
     names
-        Tables to compile; what they build on is compiled too. All by default.
-
-    Raises
-    ------
-    SpecError
-        With every problem of every table.
+        Tables to compile, with all that they build on.
+    problems
+        Gets every mistake; a table with one, and what builds on it, is left out.
     """
-    problems: list[Problem] = []
     compiled: dict[str, CompiledTable] = {}
     for name in dependency_order(loaded.project):
-        if names is not None and name not in names:
+        if name not in names:
             continue
         table = _TableCompiler(loaded, name, sources, compiled, problems).compile()
         if table is not None:
             compiled[name] = table
-    if problems:
-        raise SpecError(problems)
     return compiled
 
 

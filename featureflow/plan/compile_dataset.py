@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from featureflow.core.errors import Problem, SpecError
+from featureflow.core.errors import Problem
 from featureflow.core.expressions import compile_condition, compile_expression
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.types import to_polars
@@ -20,6 +20,7 @@ from featureflow.plan.definition import dataset_definition
 from featureflow.plan.nodes import CompiledTable, Derived, Feature, Input, Lookup, Series, Window
 from featureflow.plan.required import columns_needed
 from featureflow.spec.datasets import Label, UsedTable
+from featureflow.spec.dependencies import parents
 from featureflow.spec.load import LoadedProject
 from featureflow.spec.splits import Split, Values
 
@@ -30,7 +31,11 @@ def spine_name(dataset: str) -> str:
 
 
 def compile_datasets(
-    loaded: LoadedProject, sources: dict[str, Input], tables: dict[str, CompiledTable], names: Sequence[str]
+    loaded: LoadedProject,
+    sources: dict[str, Input],
+    tables: dict[str, CompiledTable],
+    names: Sequence[str],
+    problems: list[Problem],
 ) -> dict[str, CompiledDataset]:
     """Compile datasets.
 
@@ -39,21 +44,17 @@ def compile_datasets(
     sources
         Every raw source that they use, and the spines that are files under `spine_name`.
     tables
-        Every feature table that they use.
-
-    Raises
-    ------
-    SpecError
-        With every problem of every dataset.
+        The feature tables that they use; a dataset that uses another one is left out: its mistake is reported.
+    problems
+        Gets every mistake; a dataset with one is left out.
     """
-    problems: list[Problem] = []
     compiled = {}
     for name in names:
+        if any(parent not in tables for parent in parents(loaded.project, name)):
+            continue
         found = _DatasetCompiler(loaded, name, sources, tables, problems).compile()
         if found is not None:
             compiled[name] = found
-    if problems:
-        raise SpecError(problems)
     return compiled
 
 
