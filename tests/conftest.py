@@ -24,13 +24,15 @@ settings.register_profile("random", max_examples=500, print_blob=True, **_common
 settings.load_profile(os.environ.get("FEATUREFLOW_HYPOTHESIS", "ci"))
 
 
+#: run with -m and their name
+_MARKED_SETS = ("slow", "readers", "clusters", "faults")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests marked `slow` or `readers`, unless -m or a single test's id asks for them."""
+    """Leave out tests of the marked sets, unless -m or a single test's id asks for them."""
     if config.getoption("-m") or any("::" in argument for argument in config.args):
         return
-    asked_for = [
-        item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("readers")
-    ]
+    asked_for = [item for item in items if any(item.get_closest_marker(name) for name in _MARKED_SETS)]
     if asked_for:
         config.hook.pytest_deselected(items=asked_for)
         items[:] = [item for item in items if item not in asked_for]
