@@ -14,7 +14,7 @@ import sys
 import venv
 from pathlib import Path
 
-#: what featureflow's own loaders import, to be tested inside PyTorch and TensorFlow
+#: what featureflow's own loaders import, to be tested inside PyTorch, TensorFlow and JAX
 LOADERS = [
     "numba",
     "pyarrow==26.0.1",
@@ -44,7 +44,7 @@ STEPS: dict[str, list[list[str]]] = {
         ["boto3", "requests", "tqdm", "filelock", "fsspec", "cryptography", "tifffile"],
         ["--no-deps", "mosaicml-streaming==0.13.0", "litdata==0.2.76"],
     ],
-    "tensorflow": [["tensorflow-cpu==2.21.0", *LOADERS]],
+    "tensorflow": [["tensorflow-cpu==2.21.0", "jax==0.10.2", *LOADERS]],
 }
 
 #: both libraries import torchvision, for pictures that nobody here has

@@ -247,6 +247,23 @@ def featureflow_tf(folder: str, batch_size: int = 16) -> dict[str, np.ndarray]:
     return {n: np.array([v.decode() for v in a]) if a.dtype.kind in "SO" else a for n, a in found.items()}
 
 
+def featureflow_jax(folder: str, batch_size: int = 16, skip: int = 0) -> dict[str, np.ndarray]:
+    """featureflow's own loader as JAX arrays; `skip` batches are read by a loader whose state the next one takes."""
+    import jax
+
+    from featureflow.loaders.shards import load_shards
+
+    first = load_shards(folder).jax(batch_size, "train", seed=3, tail="partial")
+    batches = iter(first)
+    rows = [next(batches) for _ in range(skip)]
+    rest = load_shards(folder).jax(batch_size, "train", seed=3, tail="partial")
+    rest.load_state_dict(first.state_dict())
+    rows += list(rest)
+    # JAX would narrow doubles in silence: they stay NumPy arrays
+    right = all(isinstance(row["x"], jax.Array) and isinstance(row["amount"], np.ndarray) for row in rows)
+    return {**columns(rows, blocked=True), "arrays": np.array([right])}
+
+
 READERS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     name: value for name, value in list(globals().items()) if callable(value) and not name.startswith("_")
 }
