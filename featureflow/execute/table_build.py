@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from featureflow.core.errors import CorruptionError, TableError
+from featureflow.core.errors import TableError
 from featureflow.execute.checking import BoundCheck, notes_folder
 from featureflow.execute.driver import run_tasks
 from featureflow.execute.inputs import Readable, readable_table
@@ -25,7 +25,8 @@ from featureflow.execute.window_task import Run, Side, Unit, Written, compute_ru
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import Slice
-from featureflow.tables.parquet_files import StagedFile, find_staged
+from featureflow.tables.parquet_files import StagedFile
+from featureflow.tables.staged import find_finished, sizes_of
 from featureflow.tables.state import TableState
 
 
@@ -43,14 +44,14 @@ class TableBuild:
         self.plan, self.table, self.site, self.checks = plan, plan.table, site, checks
         self.source, self.rights = source, rights
         self.notes = notes_folder(site.scratch, checks)
-        self._computed: set[str] = set()
+        self._files: dict[tuple[Slice, int], StagedFile] = {}
         self.url = site.table_url(plan.table.name)
         self.rows_written = self.quarantined = 0
 
     def run(self) -> list[tuple[Slice, StagedFile]]:
         """Compute what is missing; returns all files of the computed slices."""
         if self.plan.missing:
-            todo = {bucket: self._unfinished(bucket) for bucket in range(self.plan.n_buckets)}
+            todo = self._todo()
             if any(todo.values()):
                 self._compute(todo)
         return self._collect()
@@ -58,23 +59,25 @@ class TableBuild:
     def _unit(self, part: Slice) -> Unit:
         return Unit(part, self.plan.slices[part])
 
-    def _unfinished(self, bucket: int) -> tuple[Slice, ...]:
-        """Missing slices without a finished file from a build that was stopped; all of them for a full rebuild."""
-        if self.plan.full:
-            return self.plan.missing
-        return tuple(
-            part
-            for part in self.plan.missing
-            if self._finished(part, bucket) is None
-            or (self.checks and not os.path.exists(note_path(self.notes, self._unit(part), bucket)))
-        )
+    def _path(self, part: Slice, bucket: int) -> str:
+        return unit_path(self.table, self._unit(part), bucket)
 
-    def _finished(self, part: Slice, bucket: int) -> StagedFile | None:
-        """The finished file of a unit; one that a power cut damaged is as good as none, and is written again."""
-        try:
-            return find_staged(self.url, unit_path(self.table, self._unit(part), bucket))
-        except CorruptionError:
-            return None
+    def _todo(self) -> dict[int, tuple[Slice, ...]]:
+        """Missing slices by bucket, without what a build that was stopped has finished; all for a full rebuild."""
+        buckets, missing = range(self.plan.n_buckets), self.plan.missing
+        if self.plan.full:
+            return dict.fromkeys(buckets, missing)
+        paths = {(part, bucket): self._path(part, bucket) for part in missing for bucket in buckets}
+        finished = find_finished(self.url, paths.values())
+        for (part, bucket), path in paths.items():
+            staged = finished.get(path)
+            if staged is not None and (
+                not self.checks or os.path.exists(note_path(self.notes, self._unit(part), bucket))
+            ):
+                self._files[part, bucket] = staged
+        return {
+            bucket: tuple(part for part in missing if (part, bucket) not in self._files) for bucket in buckets
+        }
 
     def _compute(self, todo: dict[int, tuple[Slice, ...]]) -> None:
         events, counts = self._rekey(
@@ -93,15 +96,13 @@ class TableBuild:
             manifest, _ = self._rekey(right, lookup.right, lookup.needed, keys, buckets, lookup.reach_us)
             sides.append(Side(manifest, bucketed))
         tasks = list(self._run_tasks(todo, events, tuple(sides), counts))
-        self._computed = {
-            unit_path(self.table, self._unit(part), bucket)
-            for bucket, parts in todo.items()
-            for part in parts
-        }
         stage = f"{self.table.name}: compute"
         self.site.progress.stage(stage, len(tasks))
 
-        def done(_: Task, written: Written) -> None:
+        def done(task: Task, written: Written) -> None:
+            run: Run = task.arguments[0]
+            slices = {unit.fingerprint: unit.slice for unit in run.units}
+            self._files.update(((slices[file.fingerprint], run.bucket), file) for file in written.files)
             self.rows_written += written.rows
             self.quarantined += written.quarantined
             self.site.progress.advance(stage, rows=written.rows, bytes=written.size)
@@ -165,16 +166,16 @@ class TableBuild:
         return footprint(self.table, columns_needed(self.table), size)
 
     def _collect(self) -> list[tuple[Slice, StagedFile]]:
-        found = []
-        for part in self.plan.missing:
-            for bucket in range(self.plan.n_buckets):
-                staged = find_staged(self.url, unit_path(self.table, self._unit(part), bucket))
-                if staged is not None:
-                    found.append((part, staged))
-        seen = sum(staged.rows for _, staged in found if staged.path in self._computed)
-        if seen != self.rows_written:
+        found = [
+            (part, staged)
+            for part in self.plan.missing
+            for bucket in range(self.plan.n_buckets)
+            if (staged := self._files.get((part, bucket))) is not None
+        ]
+        there = sizes_of(self.url, (staged.path for _, staged in found))
+        if len(there) < len(found):
             raise TableError(
-                f"{self.url}: tasks wrote {self.rows_written} rows, but {seen} are there. Nothing was published. "
+                f"{self.url}: tasks wrote {len(found)} files, but {len(there)} are there. Nothing was published. "
                 "Do all workers and this process see the same store? A path must be a disk that they share."
             )
         return found

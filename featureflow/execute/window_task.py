@@ -41,7 +41,7 @@ from featureflow.plan.nodes import CompiledTable, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.tables.layout import file_path, partition_column
-from featureflow.tables.parquet_files import write_file
+from featureflow.tables.parquet_files import StagedFile, write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Handle of a finished run. Its files are found by their names."""
+    """Handle of a finished run, with what a commit has to know of its files: nobody has to open them again."""
 
     rows: int
     quarantined: int
-    size: int = 0
+    files: tuple[StagedFile, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.size for file in self.files)
 
 
 def compute_run(run: Run) -> Written:
@@ -280,15 +285,16 @@ def _write_slices(run: Run, columns: list[pa.Array], times: NDArray[np.int64]) -
     table = run.table
     # within a slice the rows stay in the order of keys and times
     parts = split_rows(columns, table.schema, _unit_of(run.units, times), len(run.units))
-    n_rows = n_quarantined = n_bytes = 0
+    n_rows = n_quarantined = 0
+    files = []
     for unit, made in zip(run.units, parts, strict=True):
         rows, quarantined = _checked(run, unit, made) if run.checks else (made, 0)
         if rows.num_rows:
             path = unit_path(table, unit, run.bucket)
-            n_bytes += write_file(rows, run.table_url, path, keys=list(table.keys), time=table.time).size
+            files.append(write_file(rows, run.table_url, path, keys=list(table.keys), time=table.time))
         n_rows += rows.num_rows
         n_quarantined += quarantined
-    return Written(n_rows, n_quarantined, n_bytes)
+    return Written(n_rows, n_quarantined, tuple(files))
 
 
 def unit_path(table: CompiledTable, unit: Unit, bucket: int) -> str:

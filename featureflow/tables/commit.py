@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,8 +22,9 @@ from featureflow.core import storage
 from featureflow.core.errors import CommitConflict, CommitUnknown, CorruptionError, TableError, Unreachable
 from featureflow.core.fingerprints import fingerprint
 from featureflow.tables import delta_log, layout, records, statistics, versions
-from featureflow.tables.parquet_files import StagedFile, file_size
+from featureflow.tables.parquet_files import StagedFile
 from featureflow.tables.schema_json import schema_to_json
+from featureflow.tables.staged import sizes_of
 from featureflow.tables.state import TableState, read_state
 from featureflow.tables.versions import Version
 
@@ -205,16 +205,14 @@ def _files_after(
 
 def _check_staged(table_url: str, files: list[StagedFile]) -> None:
     """A file that gc or a person deleted since it was staged must not get into a version."""
-
-    def problem(file: StagedFile) -> str | None:
-        try:
-            size = file_size(storage.join(table_url, file.path))
-        except FileNotFoundError:
-            return f"{file.path} is missing"
-        return None if size == file.size else f"{file.path} has {size} bytes instead of {file.size}"
-
-    with ThreadPoolExecutor(16) as pool:
-        problems = [text for text in pool.map(problem, files) if text]
+    sizes = sizes_of(table_url, (file.path for file in files))
+    problems = [
+        f"{file.path} is missing"
+        if file.path not in sizes
+        else f"{file.path} has {sizes[file.path]} bytes instead of {file.size}"
+        for file in files
+        if sizes.get(file.path) != file.size
+    ]
     if problems:
         raise CorruptionError(
             f"{table_url}: staged {'; '.join(problems[:3])}. Build again; nothing was published."
