@@ -341,25 +341,30 @@ class Project:
     @contextmanager
     def _site(self, progress: Progress | None) -> Iterator[Site]:
         from featureflow.execute.executors import open_executor
+        from featureflow.execute.profiler import Profiler
         from featureflow.execute.recorder import Recorder
         from featureflow.execute.site import Site
         from featureflow.execute.sizing import Budget, default_memory_bytes
         from featureflow.observe.progress import QuietProgress
 
-        executor = open_executor(
-            self.scheduler,
-            client=self.client,
-            workers=self.workers,
-            memory_bytes=self.memory_bytes,
-            scratch=self.scratch,
-        )
-        budget = Budget(
-            executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads
-        )
-        try:
-            yield Site(self.store_url, self.scratch, executor, budget, Recorder(progress or QuietProgress()))
-        finally:
-            executor.close()
+        with Profiler() as profiler:
+            executor = open_executor(
+                self.scheduler,
+                client=self.client,
+                workers=self.workers,
+                memory_bytes=self.memory_bytes,
+                scratch=self.scratch,
+            )
+            budget = Budget(
+                executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads
+            )
+            watched = profiler.watch(executor)
+            try:
+                yield Site(
+                    self.store_url, self.scratch, watched, budget, Recorder(progress or QuietProgress())
+                )
+            finally:
+                executor.close()
 
     def test(self) -> list[SpecTestResult]:
         """Run the spec's own ``tests:`` on the rows that they give; no cluster, and no file of the project is read."""

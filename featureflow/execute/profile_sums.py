@@ -2,12 +2,13 @@
 
 A stage has slots times length thread-seconds. What its tasks did is known from their own clocks; a slot on which no
 task runs is idle. Nothing is scaled to fit: ``accounted`` says how much of what was available both explain together.
-While the driver works alone, all slots wait for it: in the total such a phase counts with all of them, as ``commit``
-where it commits and as ``driver`` for the rest.
+While the driver works alone, all slots wait for it: in the total such a phase counts with all of them, that of the
+commits as ``commit``, the others as ``driver``.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +77,14 @@ def profile_of(
     }
     profile["bottleneck"] = find_bottleneck(profile)
     return profile
+
+
+def profile_json(profile: dict[str, Any]) -> bytes:
+    """Write a profile as JSON: an entry a line, columns of numbers close together."""
+    entries = [
+        f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in profile.items()
+    ]
+    return ("{\n" + ",\n".join(entries) + "\n}\n").encode()
 
 
 def _short(seconds: float) -> float:
@@ -211,8 +220,7 @@ def _total(stages: list[dict[str, Any]]) -> dict[str, Any]:
             add_up(n_bytes, stage["bytes"])
             continue
         available += stage["waiting"]
-        commit = stage["spent"].get("commit", 0.0) / stage["seconds"] if stage["seconds"] else 0.0
-        add_up(spent, {"commit": stage["waiting"] * commit, "driver": stage["waiting"] * (1 - commit)})
+        add_up(spent, {"commit" if stage["name"] == "commit" else "driver": stage["waiting"]})
     return {
         "available": _short(available),
         "accounted": round(sum(spent.values()) / available, 4) if available else 1.0,

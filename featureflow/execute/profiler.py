@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar, cast
@@ -116,11 +117,13 @@ class Profiler:
 
     def __enter__(self) -> Self:
         self._driver = self._metering.__enter__()
+        self._token = _current.set(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        _current.reset(self._token)
         self._metering.__exit__(kind, error, traceback)
 
     def watch(self, executor: Executor) -> Executor:
@@ -231,6 +234,20 @@ class Profiler:
         runs.seconds.append(record.seconds)
         runs.failed.append(failed)
         runs.kinds.extend(_by_kind(record))
+
+
+_current: ContextVar[Profiler | None] = ContextVar("featureflow_profiler", default=None)
+
+
+def current_profiler() -> Profiler | None:
+    """Give the profiler that this thread is the driver of."""
+    return _current.get()
+
+
+def during(phase: str) -> AbstractContextManager[None]:
+    """Name what the driver does in a block, as far as no tasks run: ``plan``, ``check``, ``commit``."""
+    profiler = _current.get()
+    return nullcontext() if profiler is None else profiler.during(phase)
 
 
 def _by_kind(record: Record) -> list[float]:

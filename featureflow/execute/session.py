@@ -15,6 +15,7 @@ import pyarrow as pa
 import featureflow
 from featureflow.contracts.check import CheckResult
 from featureflow.core.errors import CheckFailed, FeatureflowError
+from featureflow.core.meter import spent
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.inputs import Readable
 from featureflow.execute.judgement import (
@@ -24,12 +25,15 @@ from featureflow.execute.judgement import (
     refuse_unknown_references,
 )
 from featureflow.execute.planner import BuildPlan
+from featureflow.execute.profile_sums import profile_json, profile_of
+from featureflow.execute.profiler import current_profiler, during
 from featureflow.execute.publish import Author, changed_files, publish_table
 from featureflow.execute.scratch import evict
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.table_build import TableBuild, table_output
-from featureflow.observe.report import RunReport, StageReport, TableOutcome
+from featureflow.observe.bottleneck import bottleneck_line
+from featureflow.observe.report import RunReport, StageReport, TableOutcome, with_shares
 from featureflow.plan.columns import as_input
 from featureflow.plan.slices import Slice
 from featureflow.spec.load import LoadedProject
@@ -96,6 +100,7 @@ class Session:
     ) -> None:
         self._loaded, self._plan, self._begun, self._export = loaded, plan, begun, export
         self._exports: list[dict[str, Any]] = []
+        self._profile: dict[str, Any] = {}
         self._site: Site = plan.site
         self._started = datetime.now(UTC)
         self._now_us = int(self._started.timestamp() * 1_000_000)
@@ -111,18 +116,23 @@ class Session:
         outcomes: list[TableOutcome] = []
         try:
             self._refuse_unknown_references()
-            sources = self._check_sources()
-            built = [self._build(plan) for plan in self._plan.tables]
+            with during("check"):
+                sources = self._check_sources()
+            with during("build"):
+                built = [self._build(plan) for plan in self._plan.tables]
             results = [*sources, *(result for table in built for result in table.checks)]
-            for dataset in self._plan.datasets:
-                results += dataset.compute(self._input, self._now_us)
-                self._warnings += dataset.warnings
-            self._refuse_failed(results)
-            outcomes = [self._publish(table) for table in built]
-            outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
-            if self._export is not None:  # of what is published: a failure here takes no version back
+            with during("build"):
                 for dataset in self._plan.datasets:
-                    self._exports += self._export(dataset.name, self._site)
+                    results += dataset.compute(self._input, self._now_us)
+                    self._warnings += dataset.warnings
+            self._refuse_failed(results)
+            with during("commit"), spent("commit"):
+                outcomes = [self._publish(table) for table in built]
+                outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
+            if self._export is not None:  # of what is published: a failure here takes no version back
+                with during("export"):
+                    for dataset in self._plan.datasets:
+                        self._exports += self._export(dataset.name, self._site)
         except BaseException as error:
             self._write(
                 self._report(outcomes, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -269,6 +279,7 @@ class Session:
 
     def _report(self, outcomes: list[TableOutcome], status: str) -> RunReport:
         stages: list[StageReport] = getattr(self._site.progress, "stages", list)()
+        profile = self._profiled(status, stages)
         return RunReport(
             build_id=self.build_id,
             project=self._loaded.project.project,
@@ -277,14 +288,34 @@ class Session:
             engine_version=featureflow.__version__,
             status=status,
             tables=outcomes,
-            stages=stages,
+            stages=with_shares(stages, profile),
             warnings=self._warnings,
+            dashboard=getattr(self._site.executor, "dashboard", None),
             exports=self._exports,
+            bottleneck=bottleneck_line(profile),
         )
+
+    def _profiled(self, status: str, stages: list[StageReport]) -> dict[str, Any]:
+        """Where the time went so far; it is written with the report."""
+        profiler = current_profiler()
+        if profiler is None:
+            return {}
+        about = {
+            "build_id": self.build_id,
+            "project": self._loaded.project.project,
+            "started": self._started.isoformat(timespec="seconds"),
+            "engine_version": featureflow.__version__,
+            "status": status,
+            "dashboard": getattr(self._site.executor, "dashboard", None),
+        }
+        self._profile = profile_of(profiler, about, stages)
+        return self._profile
 
     def _write(self, report: RunReport) -> None:
         folder = join(self._site.store_url, "runs", self.build_id)
         try:
+            if self._profile:
+                write_atomic(join(folder, "profile.json"), profile_json(self._profile))
             write_atomic(join(folder, "run.json"), report.to_json().encode())
             write_atomic(join(folder, "lineage.json"), json.dumps(self._lineage(), indent=1).encode())
         except (OSError, FeatureflowError) as error:

@@ -58,6 +58,12 @@ def find_bottleneck(profile: Profile) -> Profile:
     }
 
 
+def bottleneck_line(profile: Profile) -> str | None:
+    """Give the verdict and the advice as one paragraph; None where nothing was measured."""
+    found = profile.get("bottleneck") or {}
+    return f"{found['text']} {found['advice']}" if found.get("kind") else None
+
+
 def _rate(profile: Profile, kind: str) -> str:
     """All bytes of a kind, and how fast they came while somebody worked on them."""
     moved = sum(n for name, n in profile["total"]["bytes"].items() if name.partition(":")[0] == kind)

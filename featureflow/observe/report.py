@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from featureflow.observe import html
+from featureflow.observe.bottleneck import kind_name
 from featureflow.observe.datasets import summary_texts
 from featureflow.observe.exports import export_text
 from featureflow.observe.terminal import Paint, table, wrap
@@ -36,7 +37,8 @@ _WIDE = 100
 class StageReport:
     """One stage: how much there was, how much was there already, how long it took.
 
-    ``reused`` counts the tasks whose result was found on disk; they are not in ``tasks``.
+    ``reused`` counts the tasks whose result was found on disk; they are not in ``tasks``. ``shares`` are parts of the
+    workers' time by kind of work, from 0 to 1.
     """
 
     name: str
@@ -46,6 +48,13 @@ class StageReport:
     bytes_read: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
+    shares: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def mostly(self) -> str:
+        """The two largest shares, for people."""
+        largest = sorted(self.shares, key=lambda kind: -self.shares[kind])[:2]
+        return ", ".join(f"{kind_name(kind)} {self.shares[kind]:.0%}" for kind in largest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,8 @@ class RunReport:
     exports
         Shards that are there now, by dataset: ``dataset``, ``version``, ``folder``, ``format``, ``shards``, ``rows``,
         ``bytes``, ``splits`` (the last three of each), and ``left_out`` (rows by reason).
+    bottleneck
+        What held the build up and what to change; ``featureflow profile`` shows the rest.
     """
 
     build_id: str
@@ -119,6 +130,7 @@ class RunReport:
     warnings: list[str] = field(default_factory=list)
     dashboard: str | None = None
     exports: list[dict[str, Any]] = field(default_factory=list)
+    bottleneck: str | None = None
 
     @property
     def published(self) -> list[TableOutcome]:
@@ -174,6 +186,8 @@ class RunReport:
         lines += self._check_lines(limit, brush)
         for warning in self.warnings:
             lines += [brush(line, "yellow") for line in wrap(f"  ! {warning}", limit, "    ")]
+        if self.bottleneck:
+            lines += ["", *wrap(f"  bottleneck: {self.bottleneck}", limit, "    ")]
         if self.dashboard:
             lines += ["", f"  dashboard {self.dashboard}"]
         return "\n".join(lines)
@@ -200,10 +214,12 @@ class RunReport:
                 size(stage.bytes_read),
                 size(stage.bytes_written),
                 seconds(stage.seconds),
+                stage.mostly or "-",
             )
             for stage in self.stages
         ]
-        return _narrowed(("stage", "tasks", "reused", "rows", "read", "written", "time"), rows, limit, brush)
+        headers = ("stage", "tasks", "reused", "rows", "read", "written", "time", "mostly")
+        return _narrowed(headers, rows, limit, brush)
 
     def _check_lines(self, limit: int, brush: Paint) -> list[str]:
         checks = [(entry.name, check) for entry in self.tables for check in entry.checks]
@@ -237,16 +253,18 @@ class RunReport:
                 count(s.rows),
                 size(s.bytes_written),
                 seconds(s.seconds),
+                s.mostly,
             )
             for s in self.stages
         ]
         if stages:
-            headers = ("stage", "tasks", "reused", "rows", "written", "time")
+            headers = ("stage", "tasks", "reused", "rows", "written", "time", "mostly")
             parts.append(html.table(stages, headers, right=(1, 2, 3, 4, 5)))
         said = [
             *self._dataset_lines(10_000),
             *self._export_lines(10_000),
             *self._check_lines(10_000, Paint()),
+            *([f"bottleneck: {self.bottleneck}"] if self.bottleneck else []),
         ]
         parts += [html.notes([*(line.strip() for line in said if line), *self.warnings])]
         return html.page_part(parts)
@@ -275,7 +293,7 @@ def _narrowed(
     """Lay out rows without the columns in which nothing is; all but texts to the right."""
     empty = {"-", "0", "0 B"}
     keep = [i for i in range(len(headers)) if i == 0 or any(row[i] not in empty for row in rows)]
-    texts = {"table", "change", "version", "stage"}
+    texts = {"table", "change", "version", "stage", "mostly"}
     return table(
         [[row[i] for i in keep] for row in rows],
         [headers[i] for i in keep],
@@ -286,6 +304,16 @@ def _narrowed(
         paint=brush,
         indent="  ",
     )
+
+
+def with_shares(stages: Sequence[StageReport], profile: Mapping[str, Any]) -> list[StageReport]:
+    """Put shares of a profile's stages beside the stages of a report; they have the same names."""
+    found = {
+        stage["name"]: {kind: round(s / stage["available"], 4) for kind, s in stage["spent"].items()}
+        for stage in profile.get("stages", ())
+        if stage["where"] == "workers" and stage["available"]
+    }
+    return [replace(stage, shares=found.get(stage.name, {})) for stage in stages]
 
 
 def _known(cls: Callable[..., Any], entries: dict[str, Any]) -> dict[str, Any]:
