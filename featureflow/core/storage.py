@@ -1,7 +1,7 @@
 """Files behind URLs: which input files there are, and the small objects that stores are made of.
 
-A URL is a local path (or ``file://``), served by the standard library alone, or anything that fsspec knows
-(``s3://``, ``gs://``, ``memory://``), imported when first needed.
+A URL is a local path (or ``file://``), served by the standard library alone, ``s3://``, served by obstore (listing of
+sources by s3fs), or anything else that fsspec knows (``gs://``, ``memory://``); all imported when first needed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ import ctypes
 import glob as globbing
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from featureflow.core import s3, s3_objects
 from featureflow.core.errors import SourceError, Unreachable
 
 _WILDCARDS = frozenset("*?[")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]
 
 
 @contextmanager
-def _talking_to(url: str) -> Iterator[None]:
+def talking_to(url: str) -> Iterator[None]:
     """Turn what a store's client raises into the two errors that mean something to the user."""
     try:
         yield
@@ -177,7 +182,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = fsspec.core.url_to_fs(url, **s3.fsspec_options(url))
     except (ImportError, ValueError) as error:
         scheme = url.partition("://")[0]
         raise SourceError(f"{url}: nothing installed serves '{scheme}://': {error}") from error
@@ -185,12 +190,16 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def _remote_files(url: str) -> Iterator[RawFile]:
-    with _talking_to(url):
+    with talking_to(url):
         fs, path = filesystem(url)
-        fs.invalidate_cache()
         is_glob = bool(_WILDCARDS & set(path))
+
+        def find() -> Any:
+            fs.invalidate_cache()
+            return fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
+
         try:
-            listed = fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
+            listed = _patiently(find) if s3.is_s3(url) else find()
         except FileNotFoundError:
             listed = {}
     root = _fixed_part(path) if is_glob else path.rstrip("/") + "/"
@@ -200,6 +209,24 @@ def _remote_files(url: str) -> Iterator[RawFile]:
         yield RawFile(
             str(fs.unstrip_protocol(name)), int(info["size"]), _remote_version(info), _hive(name[len(root) :])
         )
+
+
+def _patiently(ask: Callable[[], Result]) -> Result:
+    """Repeat what a store did not do, as long as its own client would; s3fs gives up after some seconds."""
+    until = time.monotonic() + s3.PATIENCE.total_seconds()
+    while True:
+        try:
+            return ask()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        except Exception as error:
+            # botocore's own errors of a connection have no base that is in the standard library
+            if time.monotonic() > until or "onnect" not in type(error).__name__:
+                raise
+        time.sleep(1)
 
 
 def _remote_version(info: dict[str, Any]) -> str:
@@ -227,7 +254,9 @@ def read_bytes(url: str) -> bytes:
     """
     if is_local(url):
         return Path(local_path(url)).read_bytes()
-    with _talking_to(url):
+    if s3.usable(url):
+        return s3_objects.read(url)
+    with talking_to(url):
         fs, path = filesystem(url)
         return bytes(fs.cat_file(path))
 
@@ -242,16 +271,23 @@ def write_new(url: str, data: bytes) -> bool:
 
     Notes
     -----
-    Local: a synced temporary file is hard-linked to its name. Elsewhere: fsspec's ``mode="create"``, which is a
-    conditional PUT on S3, GCS and Azure.
+    Local: a synced temporary file is hard-linked to its name. S3: a conditional PUT; if its reply was lost and the
+    client repeats it, the store says that the object exists, so a mark in the object's metadata tells ours from
+    another's. Elsewhere: fsspec's ``mode="create"``, which is a conditional PUT on GCS and Azure.
     """
+    if s3.usable(url):
+        return s3_objects.create(url, data)
     if not is_local(url):
-        with _talking_to(url):
+        with talking_to(url):
             fs, path = filesystem(url)
             try:
                 fs.pipe_file(path, data, mode="create")
             except FileExistsError:
                 return False
+            except OSError as error:
+                if "pre-condition" in str(error):  # what s3fs makes of S3's "it exists"
+                    return False
+                raise
             return True
     target = Path(local_path(url))
     with _temporary(target, data) as temporary:
@@ -272,8 +308,11 @@ def write_atomic(url: str, data: bytes, *, durable: bool = True) -> None:
         On a local disk, wait until it survives a power cut. A writer of many files, to whom none matters before the
         last is there, says False and calls :func:`flush` once: waiting for each costs more than computing it.
     """
+    if s3.usable(url):
+        s3_objects.put(url, data)
+        return
     if not is_local(url):
-        with _talking_to(url):
+        with talking_to(url):
             fs, path = filesystem(url)
             fs.pipe_file(path, data)
         return
@@ -326,10 +365,33 @@ def exists(url: str) -> bool:
     """Whether an object or folder is there."""
     if is_local(url):
         return os.path.exists(local_path(url))
-    with _talking_to(url):
+    if s3.usable(url):
+        try:
+            size_of(url)
+        except FileNotFoundError:
+            return bool(_listed(url))
+        return True
+    with talking_to(url):
         fs, path = filesystem(url)
         fs.invalidate_cache()
         return bool(fs.exists(path))
+
+
+def size_of(url: str) -> int:
+    """Bytes of a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    if is_local(url):
+        return os.stat(local_path(url)).st_size
+    if s3.usable(url):
+        return s3_objects.size(url)
+    with talking_to(url):
+        fs, path = filesystem(url)
+        return int(fs.info(path)["size"])
 
 
 def list_names(url: str) -> list[str]:
@@ -340,13 +402,7 @@ def list_names(url: str) -> list[str]:
         except (FileNotFoundError, NotADirectoryError):
             return []
     else:
-        with _talking_to(url):
-            fs, path = filesystem(url)
-            fs.invalidate_cache()
-            try:
-                names = [entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)]
-            except FileNotFoundError:
-                return []
+        names = list(_listed(url))
     return sorted(name for name in names if not name.startswith(".tmp-"))
 
 
@@ -361,23 +417,59 @@ def list_sizes(url: str) -> dict[str, int]:
                 return {e.name: e.stat().st_size for e in entries if e.is_file()}
         except (FileNotFoundError, NotADirectoryError):
             return {}
-    with _talking_to(url):
+    return {name: size for name, size in _listed(url).items() if size is not None}
+
+
+def _listed(url: str) -> dict[str, int | None]:
+    """Bytes by name of what is directly in a remote folder; None for folders."""
+    if s3.usable(url):
+        return s3_objects.listed(url)
+    with talking_to(url):
         fs, path = filesystem(url)
         fs.invalidate_cache()
         try:
-            found = fs.ls(path, detail=True)
+            entries = fs.ls(path, detail=True)
         except FileNotFoundError:
             return {}
-    return {entry["name"].rpartition("/")[2]: int(entry["size"]) for entry in found if entry["type"] == "file"}
+    return {
+        entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"]) if entry["type"] == "file" else None
+        for entry in entries
+    }
+
+
+def walk(url: str) -> Iterator[tuple[str, int, datetime]]:
+    """Every file below a folder: path below it, bytes, and when it was last changed."""
+    if is_local(url):
+        root = local_path(url)
+        for folder, _, names in os.walk(root):
+            for name in names:
+                path = os.path.join(folder, name)
+                try:
+                    stat = os.stat(path)
+                except FileNotFoundError:  # somebody has renamed a temporary file meanwhile
+                    continue
+                yield os.path.relpath(path, root), stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC)
+        return
+    if s3.usable(url):
+        yield from s3_objects.walk(url)
+        return
+    with talking_to(url):
+        fs, base = filesystem(url)
+        fs.invalidate_cache()
+        for path, info in fs.find(base, detail=True).items():
+            yield path[len(base.rstrip("/")) + 1 :], int(info["size"]), fs.modified(path)
 
 
 def delete(url: str) -> bool:
-    """Delete an object; False if it was not there."""
+    """Delete an object; False if it was not there, where the store says so (S3 does not)."""
+    if s3.usable(url):
+        s3_objects.remove(url)
+        return True
     try:
         if is_local(url):
             os.unlink(local_path(url))
         else:
-            with _talking_to(url):
+            with talking_to(url):
                 fs, path = filesystem(url)
                 fs.rm_file(path)
     except FileNotFoundError:
