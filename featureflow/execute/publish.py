@@ -56,7 +56,8 @@ def changed_files(
         for (label, _), staged in state.units.items()
         if staged.path not in names and slice_label(label, state.partition) not in kept
     ]
-    return [staged for staged in adds if staged.path not in {f.path for f in state.files}], removes
+    listed = {file.path for file in state.files}
+    return [staged for staged in adds if staged.path not in listed], removes
 
 
 def slice_label(label: str | None, partition: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import asdict, fields
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +33,10 @@ _FILES_SCHEMA = pa.schema(
         pa.field("columns_json", pa.string()),
     ]
 )
+
+
+#: Files are packed and unpacked so many at a time: a table has 100,000, with kilobytes of statistics each.
+_BATCH_FILES = 4096
 
 
 def digest(data: bytes) -> str:
@@ -82,8 +85,12 @@ def read_record(table_url: str, name: str, expected_digest: str) -> dict[str, An
 def read_files(table_url: str, name: str, record: dict[str, Any]) -> list[StagedFile]:
     """The files of a version, sorted by path."""
     data = _read(table_url, f"{name}.files", record["files_digest"])
-    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
-    return [StagedFile(**row) for row in table.to_pylist()]
+    with pa.ipc.open_file(pa.BufferReader(data)) as reader:
+        return [
+            StagedFile(**row)
+            for i in range(reader.num_record_batches)
+            for row in reader.get_batch(i).to_pylist()
+        ]
 
 
 def _read(table_url: str, name: str, expected_digest: str) -> bytes:
@@ -99,15 +106,16 @@ def _read(table_url: str, name: str, expected_digest: str) -> bytes:
 
 
 def _pack(files: list[StagedFile]) -> bytes:
-    names = [f.name for f in fields(StagedFile)]
-    rows = [asdict(file) for file in sorted(files, key=lambda f: f.path)]
-    table = pa.table(
-        {name: pa.array([r[name] for r in rows], _FILES_SCHEMA.field(name).type) for name in names}
-    )
+    ordered = sorted(files, key=lambda f: f.path)
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_file(sink, _FILES_SCHEMA, options=options) as writer:
+        for start in range(0, len(ordered), _BATCH_FILES):
+            some = ordered[start : start + _BATCH_FILES]
+            arrays = [
+                pa.array([getattr(file, field.name) for file in some], field.type) for field in _FILES_SCHEMA
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=_FILES_SCHEMA))
     packed: bytes = sink.getvalue().to_pybytes()
     return packed
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featureflow.core.meter import spending
+
 ColumnStats = dict[str, Any]
 """``count`` (non-null values), ``nulls``, ``min``, ``max``, ``sum``: JSON values; the last three may be missing."""
 
@@ -48,6 +50,7 @@ def column_statistics(array: pa.Array) -> ColumnStats:
     return stats
 
 
+@spending("compute:statistics")
 def table_statistics(table: pa.Table) -> dict[str, ColumnStats]:
     """Summary of every column."""
     return {name: column_statistics(contiguous(table.column(name))) for name in table.schema.names}
@@ -140,28 +143,51 @@ def merge(parts: Iterable[Mapping[str, ColumnStats]], schema: pa.Schema) -> dict
 
     The order of the parts does not matter: sums are added with :func:`math.fsum`, which rounds once.
     """
-    gathered: dict[str, list[ColumnStats]] = {name: [] for name in schema.names}
+    # one part at a time: those of 100,000 files together, parsed, take a gigabyte
+    merged = {name: _Merged(_order(schema.field(name).type)) for name in schema.names}
     for part in parts:
         for name, stats in part.items():
-            if name in gathered:
-                gathered[name].append(stats)
-    return {name: _merge_column(found, schema.field(name).type) for name, found in gathered.items()}
+            if name in merged:
+                merged[name].add(stats)
+    return {name: one.result() for name, one in merged.items()}
 
 
-def _merge_column(parts: list[ColumnStats], kind: pa.DataType) -> ColumnStats:
-    result: ColumnStats = {"count": sum(p["count"] for p in parts), "nulls": sum(p["nulls"] for p in parts)}
-    filled = [p for p in parts if "min" in p]
-    if not filled:
+class _Merged:
+    """Statistics of one column so far."""
+
+    __slots__ = ("_count", "_high", "_key", "_low", "_nulls", "_sums")
+
+    def __init__(self, key: Any) -> None:
+        self._key = key
+        self._count = self._nulls = 0
+        # (comparable, as written): of equal ones the first stays
+        self._low: tuple[Any, Any] | None = None
+        self._high: tuple[Any, Any] | None = None
+        self._sums: list[Any] = []
+
+    def add(self, stats: ColumnStats) -> None:
+        self._count += stats["count"]
+        self._nulls += stats["nulls"]
+        if "min" not in stats:
+            return
+        low, high = self._key(stats["min"]), self._key(stats["max"])
+        if self._low is None or low < self._low[0]:
+            self._low = low, stats["min"]
+        if self._high is None or high > self._high[0]:
+            self._high = high, stats["max"]
+        if "sum" in stats:
+            self._sums.append(stats["sum"])
+
+    def result(self) -> ColumnStats:
+        result: ColumnStats = {"count": self._count, "nulls": self._nulls}
+        if self._low is None or self._high is None:
+            return result
+        result["min"], result["max"] = self._low[1], self._high[1]
+        if self._sums:
+            total = _add(self._sums)
+            result["sum"] = to_json(total)
+            result["mean"] = to_json(total / result["count"])
         return result
-    key = _order(kind)
-    result["min"] = min((p["min"] for p in filled), key=key)
-    result["max"] = max((p["max"] for p in filled), key=key)
-    sums = [p["sum"] for p in filled if "sum" in p]
-    if sums:
-        total = _add(sums)
-        result["sum"] = to_json(total)
-        result["mean"] = to_json(total / result["count"])
-    return result
 
 
 def _add(sums: list[Any]) -> int | float:
