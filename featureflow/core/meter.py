@@ -105,6 +105,11 @@ def metering() -> Iterator[Spent]:
         _current.reset(token)
 
 
+def measuring() -> bool:
+    """Whether somebody measures here: what costs something only to be measured is done then."""
+    return _current.get() is not None
+
+
 def spent(kind: str) -> AbstractContextManager[None]:
     """Count the time of a block under a kind; blocks inside it count under theirs, not twice.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from featureflow.core.errors import ComputeError
+from featureflow.core.meter import spending
 from featureflow.datasets.joins import piece_answers
 from featureflow.datasets.spine import SpineFile, spine_rows
 from featureflow.execute.derive import derive_columns
@@ -46,6 +47,7 @@ class Assembly:
         return piece * self.piece_rows, min(self.rows, (piece + 1) * self.piece_rows)
 
 
+@spending("compute:assemble")
 def assemble(job: Assembly, piece: int) -> pa.Table:
     """Rows of one piece, in the spine's order, with ``dataset.schema``.
 

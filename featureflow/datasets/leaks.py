@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featureflow.core.durations import Duration
 from featureflow.core.errors import CheckFailed, PlanError
+from featureflow.core.meter import spending
 from featureflow.core.roles import EMBARGOED
 from featureflow.datasets.thresholds import Thresholds
 from featureflow.kernels.hashing import hash_column, hash_rows
@@ -64,6 +65,7 @@ class LeakSummary:
         )
 
 
+@spending("compute:leaks")
 def leak_summary(
     table: pa.Table,
     assigned: pa.Array,

@@ -7,11 +7,13 @@ import pyarrow as pa
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.expressions import compile_expression
+from featureflow.core.meter import spending
 from featureflow.execute.exchange import plain_arrow
 from featureflow.plan.functions import call
 from featureflow.plan.nodes import Derived
 
 
+@spending("compute:derive")
 def derive_columns(table: pa.Table, derived: tuple[Derived, ...]) -> pa.Table:
     """Add derived columns; each may use the earlier ones. A NaN that an expression makes becomes null."""
     if not derived:

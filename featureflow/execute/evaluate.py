@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from featureflow.contracts.aggregation import EventColumn, Windows
+from featureflow.contracts.aggregation import Aggregation, EventColumn, Windows
 from featureflow.core.errors import ComputeError
 from featureflow.core.expressions import compile_condition
+from featureflow.core.meter import spending, spent
 from featureflow.execute.arrays import booleans
 from featureflow.execute.keycodes import sorted_distinct
 from featureflow.execute.lifetime import Group, History, operation_of
@@ -51,6 +52,7 @@ class Evaluator:
         self._columns: dict[tuple[Series, str | None], EventColumn] = {}
         self._frame: pl.DataFrame | None = None
 
+    @spending("compute:windows")
     def windows(self, window: Window) -> Windows:
         """Bounds of a window for every query; computed once."""
         if window not in self._windows:
@@ -83,7 +85,9 @@ class Evaluator:
         windows = self.windows(feature.window)
         operation = make(operation_of(feature))
         try:
-            values = operation.compute(self.events(feature), windows)
+            events = self.events(feature)
+            with spent(f"compute:{_family(operation)}"):
+                values = operation.compute(events, windows)
         except Exception as error:
             error.add_note(f"while computing {feature.name!r}")
             raise
@@ -102,6 +106,7 @@ class Evaluator:
         empty = before[windows.hi] == before[windows.lo]
         return pc.if_else(booleans(empty), pa.scalar(feature.fill_empty, values.type), values)
 
+    @spending("compute:columns")
     def events(self, feature: Feature) -> EventColumn:
         """Give the events of a feature; with a state, rows that stand for the history of a lifetime window."""
         found = self._event_column(feature.series, feature.other)
@@ -143,6 +148,11 @@ class Evaluator:
             equal = hit.to_numpy(zero_copy_only=False)
             mask = equal if mask is None else mask & equal
         return mask
+
+
+def _family(operation: Aggregation) -> str:
+    """Name of the file of the library that an aggregation is in: ``moments``, ``quantiles``."""
+    return type(operation).__module__.rpartition(".")[2]
 
 
 def physical(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_], pa.Array | None]:

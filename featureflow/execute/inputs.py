@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from featureflow.core.errors import CorruptionError
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import spending
 from featureflow.execute.checking import BoundCheck
 from featureflow.execute.exchange import Chunk, RowReader
 from featureflow.execute.stages import Piece
@@ -123,6 +124,7 @@ class TableChunks:
     id: str
     root: str
 
+    @spending("decode")
     def read(
         self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None
     ) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from featureflow.contracts.aggregation import EventColumn, Windows
 from featureflow.core.errors import ComputeError
+from featureflow.core.meter import spending
 from featureflow.core.storage import join, read_bytes, write_atomic
 from featureflow.execute.arrays import booleans
 from featureflow.execute.sorted_rows import SortedRows, column, sort_rows
@@ -130,6 +131,7 @@ def sort_with_history(
     return rows, history
 
 
+@spending("compute:state")
 def make_state(table: CompiledTable, rows: SortedRows, columns: Columns, before_us: int) -> pa.Table | None:
     """Rows that stand for all events before an instant.
 

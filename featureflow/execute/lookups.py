@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
+from featureflow.core.meter import spending
 from featureflow.execute.arrays import positions
 from featureflow.execute.keycodes import encode_pair
 from featureflow.execute.sorted_rows import NO_TIME, column, microseconds, rank, sort_rows
@@ -17,6 +18,7 @@ from featureflow.kernels.ordering import group_order, offsets_from_codes
 from featureflow.plan.nodes import Lookup
 
 
+@spending("compute:lookup")
 def look_up(
     lookup: Lookup, left_keys: list[pa.Array], left_times: NDArray[np.int64], right: pa.Table
 ) -> list[pa.Array]:

@@ -125,5 +125,6 @@ class Spread:
 
     def of(self, share: Floats) -> Floats:
         """Seconds by row and column, of a share of each run."""
-        cells = np.bincount(self._cell, self._inside * share[self._run], self._rows * COLUMNS)
+        cells: Floats = np.zeros(self._rows * COLUMNS)
+        np.add.at(cells, self._cell, self._inside * share[self._run])
         return cells.reshape(self._rows, COLUMNS)

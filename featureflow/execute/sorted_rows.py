@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featureflow.core.meter import spending
 from featureflow.execute.keycodes import encode
 from featureflow.kernels.gather import take_rows
 from featureflow.kernels.hashing import hash_rows
@@ -74,6 +75,7 @@ def microseconds(array: pa.Array) -> NDArray[np.int64]:
     return np.asarray(integers.fill_null(NO_TIME)) if integers.null_count else np.asarray(integers)
 
 
+@spending("compute:sort")
 def sort_rows(
     table: pa.Table,
     keys: tuple[str, ...],
@@ -96,8 +98,9 @@ def sort_rows(
     sortable = times
     if apart.any():
         codes = np.where(apart, -1, codes)
-        # rows without a time sort with the earliest of those apart: a range of times that fits 63 bits sorts fast
-        sortable = np.where(timeless, times.min(where=~timeless, initial=np.iinfo(np.int64).max), times)
+        # rows without a time sort before all others, but not far: a range of times that fits 63 bits sorts fast
+        earliest = int(times.min(where=~timeless, initial=np.iinfo(np.int64).max))
+        sortable = np.where(timeless, max(earliest - 1_000_000, NO_TIME), times)
     permutation = group_order(codes + 1, sortable).astype(np.int64, copy=False)
     codes, sortable = codes[permutation], sortable[permutation]
     permutation = _break_ties(table.drop_columns(list(aside)), permutation, codes, sortable, order)

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.core.errors import CorruptionError
+from featureflow.core.meter import spending
 from featureflow.core.storage import is_local, read_bytes
 
 
+@spending("decode")
 def read_rows(url: str, columns: list[str] | None = None) -> pl.DataFrame:
     """Read one file; columns in the given order, all if none are named.
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
+from featureflow.core.meter import spending
 from featureflow.export.inputs import Column
 from featureflow.export.room import Room, take
 from featureflow.export.statistics import count_values, measure
@@ -43,6 +44,7 @@ class Converter:
     measured: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, dict[str, dict[str, int] | None]] = field(default_factory=dict)
 
+    @spending("compute:convert")
     def convert(self, column: Column, given: pa.ChunkedArray) -> list[pa.Array]:
         """Make a column, and its indicator if it has one, of the chunk's rows.
 

@@ -13,6 +13,7 @@ import xxhash
 from featureflow.contracts.shard_format import Buffer
 from featureflow.contracts.shard_manifest import MANIFEST, Manifest, ShardFile
 from featureflow.core.errors import TableError
+from featureflow.core.meter import spending
 from featureflow.core.storage import (
     delete,
     exists,
@@ -49,6 +50,7 @@ def list_tree(url: str) -> dict[str, int]:
     return {name[len(root) :]: int(info["size"]) for name, info in found.items() if name.startswith(root)}
 
 
+@spending("write")
 def write_file(folder: str, path: str, buffers: Sequence[Buffer]) -> ShardFile:
     """Write a file whole or not at all: beside its place, then renamed; elsewhere by the store's own upload.
 

@@ -14,6 +14,7 @@ from featureflow.contracts.shard_format import ShardPlace
 from featureflow.contracts.shard_manifest import Shard, ShardFile
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import spending, spent
 from featureflow.export.columns import MATRIX
 from featureflow.export.folder import is_whole, write_file
 from featureflow.export.inputs import Column, Plan
@@ -46,7 +47,8 @@ def write_shard(
     table = read_shard(plan, slices, scales)
     if table.num_rows != rows:
         raise ComputeError(f"export: {place.stem} has {table.num_rows:,} rows, and should have {rows:,}.")
-    encoded = shard_format(plan.format).encode(table, place, plan.options)
+    with spent("encode"):
+        encoded = shard_format(plan.format).encode(table, place, plan.options)
     files = tuple(write_file(plan.folder, path, buffers) for path, buffers in encoded.files.items())
     write_marker(
         marker,
@@ -64,6 +66,7 @@ def _as_list(scales: dict[str, dict[str, float]]) -> list[Any]:
     return [[name, scale["mean"].hex(), scale["scale"].hex()] for name, scale in sorted(scales.items())]
 
 
+@spending("compute:shuffle")
 def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, float]]) -> pa.Table:
     """Read the rows of a shard, in order, as the format is given them."""
     batches = [_read_batch(path, number) for path, number in slices]
@@ -95,6 +98,7 @@ def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, 
     return pa.Table.from_arrays([made[name] for name in plan.schema.names], schema=plan.schema)
 
 
+@spending("exchange")
 def _read_batch(path: str, number: int) -> pa.RecordBatch:
     # closing gives the descriptor back; the mapping lives as long as its batches
     with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from featureflow.core.meter import spending
 from featureflow.execute.exchange import stable_order
 from featureflow.export.conversion import Converter
 from featureflow.export.inputs import TRAIN, WHOLE, Plan, SplitLayout
@@ -128,6 +129,7 @@ def _converter(
     )
 
 
+@spending("exchange")
 def _write_spill(path: str, table: pa.Table, counts: NDArray[np.int64]) -> int:
     """Write one record batch for each shard that has rows; give the file's size."""
     with whole_file(path) as temporary:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
+from featureflow.core.meter import spending
 from featureflow.core.roles import EMBARGOED
 from featureflow.core.storage import filesystem, is_local, local_path
 from featureflow.export.inputs import TRAIN, WHOLE, Plan
@@ -31,6 +32,7 @@ def open_parquet(url: str) -> pq.ParquetFile:
     return pq.ParquetFile(fs.open(path, "rb"), pre_buffer=True)
 
 
+@spending("decode")
 def read_columns(file: pq.ParquetFile, row_groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
     """Read columns of some row groups, on this thread alone: a task is the unit of parallelism."""
     return file.read_row_groups(list(row_groups), columns=list(dict.fromkeys(columns)), use_threads=False)
@@ -57,6 +59,7 @@ class Choice:
     codes: NDArray[np.int64]
 
 
+@spending("compute:choose")
 def choose_rows(table: pa.Table, plan: Plan, splits: Sequence[str] = ()) -> Choice:
     """Decide which split each row goes to.
 

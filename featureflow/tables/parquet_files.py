@@ -7,6 +7,7 @@ finished files again without computing or reading anything twice.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import struct
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from featureflow.core import storage
 from featureflow.core.errors import CorruptionError, TableError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import measuring, moved, spending, spent
 from featureflow.tables import layout
 from featureflow.tables.encodings import Encoding, choose_encoding
 from featureflow.tables.schema_json import schema_to_json
@@ -89,6 +91,7 @@ class StagedFile:
         return asdict(self)
 
 
+@spending("encode")
 def write_file(
     table: pa.Table,
     table_url: str,
@@ -147,6 +150,7 @@ def write_file(
             json.dumps(staged, sort_keys=True),
         )
     tail, size = read_tail(storage.join(table_url, path))
+    moved("encode", table.nbytes)
     return StagedFile(size=size, footer_digest=footer_digest(memoryview(tail), path), **staged)
 
 
@@ -159,13 +163,15 @@ def _published_whole(url: str) -> Iterator[Any]:
     if not storage.is_local(url):
         buffer = pa.BufferOutputStream()
         yield buffer
-        storage.write_atomic(url, buffer.getvalue().to_pybytes(), durable=False)
+        with spent("write"):
+            moved("write", buffer.tell())
+            storage.write_atomic(url, buffer.getvalue().to_pybytes(), durable=False)
         return
     target = storage.local_path(url)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
     try:
-        with pa.OSFile(temporary, "wb") as sink:
+        with _open_local(temporary) as sink:
             yield sink
         os.chmod(temporary, 0o644)  # mkstemp gives 0600, and a store is shared
         os.replace(temporary, target)
@@ -173,6 +179,36 @@ def _published_whole(url: str) -> Iterator[Any]:
         os.close(handle)
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+class _MeasuredFile(io.RawIOBase):
+    """A file whose writes are measured: encoding and writing take turns within one call of the encoder."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115  closed with this one
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        moved("write", len(left))
+        with spent("write"):
+            while left:
+                left = left[self._file.write(left) :]
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open_local(path: str) -> Any:
+    if not measuring():
+        return pa.OSFile(path, "wb")
+    # a megabyte at a time: the encoder itself writes a page, or its header of some bytes
+    return pa.BufferedOutputStream(pa.PythonFile(_MeasuredFile(path), "w"), 1 << 20)
 
 
 def _write(table: pa.Table, sink: Any, pruning: list[str], encoding: Encoding, staged: str) -> None:

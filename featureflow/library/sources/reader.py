@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from featureflow.contracts.source import Column, FileFacts, Group, SourceSchema, SourceSpec
 from featureflow.core.errors import SourceError
+from featureflow.core.meter import moved, spending
 from featureflow.core.storage import RawFile
 from featureflow.library.sources.casts import MisfitError, cast, read_type
 from featureflow.library.sources.registry import format_named
@@ -70,6 +71,7 @@ class SourceReader:
             )
         ]
 
+    @spending("compute:row steps")
     def read(
         self,
         facts: FileFacts,
@@ -155,6 +157,7 @@ class SourceReader:
         frame = frame if low is None else frame.filter(time >= low)
         return frame if high is None else frame.filter(time < high)
 
+    @spending("decode")
     def _raw(self, facts: FileFacts, names: Sequence[str], groups: Sequence[Group]) -> pl.DataFrame:
         """Read raw columns in normal form."""
         file, rows = facts.file, sum(group.rows for group in groups)
@@ -167,6 +170,7 @@ class SourceReader:
             table = format_named(self.format_name, self.spec.options).read(
                 file, columns=read, groups=chosen, stored=stored
             )
+            moved("decode", table.nbytes)
             if table.num_rows != rows or set(table.column_names) != set(read):
                 raise SourceError(
                     f"{file.path}: has changed since it was planned. Run again; don't replace files during a build."
