@@ -7,7 +7,8 @@
     ├── PlanError                    2   the spec is right, but can't be built as asked (over budget, cycle)
     ├── SourceError                  1   raw data is not what the spec says (schema, value, missing file)
     ├── ComputeError                 1   a task failed
-    │   └── FrameError               1   a frame that an encoder was given; a ValueError, too, as scikit-learn's are
+    │   ├── FrameError               1   a frame that an encoder was given; a ValueError, too, as scikit-learn's are
+    │   └── FetchFailed              1   exchange files are gone with their host; the driver makes them again
     ├── CheckFailed                  1   a data check with ``on_fail: error`` failed; nothing was published
     ├── TableError                   1   a version, tag or table that does not exist or can't be read
     │   ├── CorruptionError          1   bytes on disk are not the bytes that were written
@@ -86,6 +87,32 @@ class ComputeError(FeatureflowError):
 
 class FrameError(ComputeError, ValueError):
     """A frame that an encoder can't work with; a ValueError as well, as scikit-learn's callers expect."""
+
+
+class FetchFailed(ComputeError):
+    """Exchange files that a task needs can't be read: their host is gone, or their disk lost them.
+
+    Parameters
+    ----------
+    manifest
+        The list that names them.
+    missing
+        Their names.
+    reason
+        What was tried and what came back.
+    """
+
+    def __init__(self, manifest: str, missing: tuple[str, ...], reason: str) -> None:
+        super().__init__(manifest, missing, reason)
+        self.manifest, self.missing, self.reason = manifest, missing, reason
+
+    def __str__(self) -> str:
+        """How many files, which first, why."""
+        first = ", ".join(name.rpartition("/")[2] for name in self.missing[:3])
+        return (
+            f"{len(self.missing)} exchange files can't be read ({first}{', …' if len(self.missing) > 3 else ''}): "
+            f"{self.reason}"
+        )
 
 
 class CheckFailed(FeatureflowError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +19,6 @@ from featureflow.datasets.place import dataset_url
 from featureflow.datasets.planning import ALL, DatasetPlan, JoinPlan, plan_dataset
 from featureflow.datasets.spine import Routing, SpineFile, SpineReader, read_spine, route_spine
 from featureflow.execute.checking import BoundCheck, bind, notes_folder
-from featureflow.execute.driver import run_tasks
 from featureflow.execute.inputs import Readable
 from featureflow.execute.judgement import judge_table
 from featureflow.execute.manifest import write_list
@@ -44,7 +42,7 @@ class DatasetBuild:
     def __init__(self, plan: DatasetPlan, site: Site, checks: tuple[BoundCheck, ...]) -> None:
         self.plan, self.dataset, self.site, self.checks = plan, plan.dataset, site, checks
         self.url = dataset_url(site.store_url, plan.dataset.name)
-        self.folder = os.path.join(site.scratch, "exchange")
+        self.folder = site.shelf
         self.results: list[CheckResult] = []
         self._partials: dict[str, Any] = {}
         self.finished: Finished | None = None
@@ -86,7 +84,7 @@ class DatasetBuild:
         job = self.assemble(source)
         pieces: dict[str, pa.Table] = {}
         tasks = [Task(str(i), assemble, (job, i), f"{self.name}: assemble {i}") for i in range(job.n_pieces)]
-        run_tasks(self.site.executor, tasks, lambda task, made: pieces.update({task.key: made}))
+        self.site.run(tasks, lambda task, made: pieces.update({task.key: made}))
         return pa.concat_tables([pieces[task.key] for task in tasks])
 
     def describe(self) -> dict[str, Any]:
@@ -116,14 +114,14 @@ class DatasetBuild:
         return self.results
 
     def _notes(self) -> str:
-        return notes_folder(self.site.scratch, self.checks)
+        return notes_folder(self.site.board, self.checks)
 
     def assemble(self, source: Callable[[str], Readable]) -> Assembly:
         """Read the spine and answer every join; what the pieces are put together from."""
         dataset, plan = self.dataset, self.plan
         files, times = self._read_spine(source(dataset.spine.name))
         rows = sum(file.rows for file in files)
-        spine = write_list(self.site.scratch, [[file.path, file.first, file.rows] for file in files])
+        spine = write_list(self.site.board, [[file.path, file.first, file.rows] for file in files])
         n_pieces = max(1, -(-rows // plan.piece_rows))
         answers = tuple(
             self._join(one, source(one.join.right.name), files, times, rows, n_pieces) for one in plan.joins
@@ -131,7 +129,7 @@ class DatasetBuild:
         return Assembly(dataset, spine, answers, plan.piece_rows, rows)
 
     def _read_spine(self, readable: Readable) -> tuple[list[SpineFile], tuple[int, int] | None]:
-        """Write the spine's rows to scratch, chunk by chunk, and number them; also the range of their times."""
+        """Write the spine's rows to exchange files, chunk by chunk, and number them; also the range of their times."""
         dataset = self.dataset
         job = SpineReader(
             readable.reader,
@@ -159,7 +157,7 @@ class DatasetBuild:
             found[task.key] = result
             self.site.progress.advance(stage, rows=result[0])
 
-        run_tasks(self.site.executor, tasks, done)
+        self.site.run(tasks, done)
         files, first = [], 0
         for chunk in readable.chunks:
             rows = found[chunk.id][0]
@@ -216,8 +214,8 @@ class DatasetBuild:
                 tasks.append(Task(path, run_join, (job, path), label))
         stage = f"{name}: join {join.right.name}"
         self.site.progress.stage(stage, len(tasks))
-        run_tasks(self.site.executor, tasks, lambda _, n: self.site.progress.advance(stage, rows=n))
-        return write_list(self.site.scratch, [[task.key] for task in tasks])
+        self.site.run(tasks, lambda _, n: self.site.progress.advance(stage, rows=n))
+        return write_list(self.site.board, [[task.key] for task in tasks])
 
     def _route(self, one: JoinPlan, files: list[SpineFile]) -> str:
         """Send the spine's rows to the buckets of a join; joins by the same columns share the files."""
@@ -227,8 +225,8 @@ class DatasetBuild:
             Task(path, route_spine, (job, file, path), f"{self.dataset.name}: route {file.path}")
             for path, file in zip(paths, files, strict=True)
         ]
-        run_tasks(self.site.executor, todo, lambda *_: None)
-        return write_list(self.site.scratch, [[path] for path in paths])
+        self.site.run(todo, lambda *_: None)
+        return write_list(self.site.board, [[path] for path in paths])
 
     def publish(self, remembered: dict[str, Any]) -> TableOutcome:
         """Make the new version visible, if there is one."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,13 +13,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featureflow.core.fingerprints import fingerprint
-from featureflow.core.storage import write_atomic
+from featureflow.core.meter import spending
+from featureflow.core.storage import join, read_bytes, write_atomic
 from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.fitting import Fitting, begin, merge
 from featureflow.datasets.selection import Selecting, Selection
 from featureflow.datasets.selection import merge as merge_selections
-from featureflow.execute.driver import run_tasks
-from featureflow.execute.exchange import finished_rows, read_bucket, write_buckets
+from featureflow.execute.exchange import exchange_path, finished_rows, write_buckets
+from featureflow.execute.fetching import read_bucket
+from featureflow.execute.ranges import read_all
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
 from featureflow.plan.dataset_nodes import CompiledDataset
@@ -28,6 +29,8 @@ from featureflow.plan.dataset_nodes import CompiledDataset
 #: Behind the name of an encoded column where it is stored, beside the raw one.
 SUFFIX = "__encoded"
 TRAIN = "train"
+#: Statistics of so many pieces are read in one go.
+_AT_ONCE = 32
 
 #: Reads a piece of the dataset: split, not encoded.
 Reader = Callable[[int], pa.Table]
@@ -35,7 +38,7 @@ Reader = Callable[[int], pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Fitted encoders of a dataset, on scratch.
+    """Fitted encoders of a dataset, where all workers see them.
 
     Parameters
     ----------
@@ -53,6 +56,7 @@ class Encoding:
         """The fitted encoders."""
         return _fitted(self.path)
 
+    @spending("compute:transform")
     def columns(self, table: pa.Table, split: str | None, train_before: int) -> pa.Table:
         """Encoded columns of a piece, as they are stored; ``train_before`` counts the train rows before it."""
         mask = train_rows(table, split)
@@ -67,14 +71,12 @@ class Encoding:
 
 @lru_cache(maxsize=8)
 def _fitted(path: str) -> Fitted:
-    with open(path, encoding="utf-8") as file:
-        return Fitted.from_json(json.load(file))
+    return Fitted.from_json(json.loads(read_bytes(path)))
 
 
 @lru_cache(maxsize=8)
 def _fitting(path: str) -> Fitting:
-    with open(path, encoding="utf-8") as file:
-        return Fitting.from_json(json.load(file))
+    return Fitting.from_json(json.loads(read_bytes(path)))
 
 
 def train_rows(table: pa.Table, split: str | None) -> NDArray[np.bool_]:
@@ -90,6 +92,7 @@ def _of_train(table: pa.Table, split: str | None, columns: tuple[str, ...]) -> p
     return chosen if split is None else chosen.filter(pa.array(train_rows(table, split)))
 
 
+@spending("compute:fit")
 def fit_chunk(read: Reader, piece: int, fitting: str, split: str | None, path: str) -> str:
     """Take the statistics of one piece's train rows; returns where they are."""
     job = _fitting(fitting)
@@ -97,6 +100,7 @@ def fit_chunk(read: Reader, piece: int, fitting: str, split: str | None, path: s
     return path
 
 
+@spending("compute:fit")
 def gather_chunk(read: Reader, piece: int, fitted: str, split: str | None, path: str) -> str:
     """Write what out-of-time encoders need of one piece's train rows."""
     if finished_rows(path) is None:
@@ -106,6 +110,7 @@ def gather_chunk(read: Reader, piece: int, fitted: str, split: str | None, path:
     return path
 
 
+@spending("compute:fit")
 def know_before(gathered: tuple[str, ...], fitted: str, path: str) -> str:
     """Encode all train rows with what was known before each."""
     if finished_rows(path) is None:
@@ -146,26 +151,26 @@ def fit_encoders(
         return None
     split = "split" if dataset.spec.split is not None else None
     fitting = plan_encoders(dataset, schema)
-    folder = os.path.join(site.scratch, "exchange")
+    folder = site.shelf
     stage = f"{dataset.name}: fit encoders"
     done = 0
     while not fitting.done:
         place = _write(folder, fitting.to_json())
         names = [fingerprint([mark, "fit", place, i]) for i in range(n_pieces)]
-        paths = [os.path.join(folder, name[:2], f"{name}.json") for name in names]
+        paths = [join(folder, name[:2], f"{name}.json") for name in names]
         tasks = [
             Task(path, fit_chunk, (read, i, place, split, path), f"{stage}, pass {done + 1}, piece {i}")
             for i, path in enumerate(paths)
         ]
         _run(site, stage, tasks)
-        fitting = fitting.advance(merge(_bytes_of(path) for path in paths))
+        fitting = fitting.advance(merge(_parts(paths)))
         done += 1
     fitted = fitting.fitted
     place = _write(folder, fitted.to_json())
     if not fitted.by_time:
         return Encoding(place, None)
     names = [fingerprint([mark, "gather", place, i]) for i in range(n_pieces)]
-    gathered = tuple(os.path.join(folder, name[:2], f"{name}.arrow") for name in names)
+    gathered = tuple(exchange_path(folder, name) for name in names)
     _run(
         site,
         stage,
@@ -175,11 +180,12 @@ def fit_encoders(
         ],
     )
     name = fingerprint([mark, "known", place])
-    known = os.path.join(folder, name[:2], f"{name}.arrow")
+    known = exchange_path(folder, name)
     _run(site, stage, [Task(known, know_before, (gathered, place, known), f"{stage}: out of time")])
     return Encoding(place, known)
 
 
+@spending("compute:select")
 def select_chunk(
     read: Reader, piece: int, selecting: Selecting, encoding: Encoding | None, split: str | None, path: str
 ) -> str:
@@ -214,30 +220,31 @@ def select_features(
     selecting = Selecting(spec.select, features, label=spec.select.label, identity=identity)
     place = "" if encoding is None else encoding.path
     marks = [fingerprint([mark, "select", place, i]) for i in range(n_pieces)]
-    folder = os.path.join(site.scratch, "exchange")
-    paths = [os.path.join(folder, name[:2], f"{name}.bin") for name in marks]
+    folder = site.shelf
+    paths = [join(folder, name[:2], f"{name}.bin") for name in marks]
     stage = f"{dataset.name}: select"
     tasks = [
         Task(path, select_chunk, (read, i, selecting, encoding, split, path), f"{stage}, piece {i}")
         for i, path in enumerate(paths)
     ]
     _run(site, stage, tasks)
-    return selecting.decide(merge_selections(_bytes_of(path) for path in paths))
+    return selecting.decide(merge_selections(_parts(paths)))
 
 
 def _run(site: Site, stage: str, tasks: list[Task]) -> None:
     site.progress.stage(stage, len(tasks))
-    run_tasks(site.executor, tasks, lambda *_: site.progress.advance(stage))
+    site.run(tasks, lambda *_: site.progress.advance(stage))
 
 
 def _write(folder: str, content: object) -> str:
     text = json.dumps(content)
     name = fingerprint(text)
-    path = os.path.join(folder, name[:2], f"{name}.json")
+    path = join(folder, name[:2], f"{name}.json")
     write_atomic(path, text.encode(), durable=False)
     return path
 
 
-def _bytes_of(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _parts(paths: list[str]) -> Iterator[bytes]:
+    """Contents of files, a few at a time."""
+    for start in range(0, len(paths), _AT_ONCE):
+        yield from read_all(paths[start : start + _AT_ONCE])

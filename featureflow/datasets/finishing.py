@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow as pa
 from featureflow.contracts.encoder import Json
 from featureflow.core.errors import PlanError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import spending
 from featureflow.core.roles import Roles
 from featureflow.core.storage import write_atomic
 from featureflow.datasets.assembly import Assembly, assemble
@@ -32,8 +32,8 @@ from featureflow.datasets.splits import (
     needs_class_counts,
 )
 from featureflow.execute.checking import BoundCheck, findings
-from featureflow.execute.driver import run_tasks
-from featureflow.execute.exchange import finished_rows, read_bucket, write_buckets
+from featureflow.execute.exchange import exchange_path, finished_rows, write_buckets
+from featureflow.execute.fetching import read_bucket
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
 from featureflow.execute.window_task import Unit, note_path
@@ -63,7 +63,7 @@ class Finishing:
     def path(self, piece: int, kind: str) -> str:
         """Where a piece is kept until it is finished."""
         name = fingerprint([kind, self.mark, piece, self.assembly.piece_rows])
-        return os.path.join(self.folder, name[:2], f"{name}.arrow")
+        return exchange_path(self.folder, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,7 @@ def _row_ids(job: Finishing, piece: int) -> Any:
     return np.arange(*job.assembly.range(piece), dtype=np.int64)
 
 
+@spending("compute:split")
 def _divided(job: Finishing, piece: int, table: pa.Table, before: ClassCounts | None) -> pa.Table:
     """Add the columns of split, fold and weight that the spec asks for."""
     dataset, spec = job.dataset, job.dataset.spec
@@ -254,7 +255,7 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
         Task(f"{job.mark}-write-{i}", write_piece, (job, i, schema, encoding, before[i]), f"{stage} {i}")
         for i in range(n_pieces)
     ]
-    run_tasks(site.executor, tasks, done)
+    site.run(tasks, done)
     files.sort(key=lambda staged: staged.bucket)
     encoder = None if fitted is None and selection is None else _encoder(dataset, fitted, selection, raw)
     return Finished(job.assembly, schema, roles, files, counts, warnings, encoder, selection)
@@ -313,7 +314,7 @@ def _make(job: Finishing, site: Site) -> list[Made]:
 
     keys = [f"{job.mark}-make-{i}" for i in range(n_pieces)]
     tasks = [Task(key, make_piece, (job, i), f"{stage} {i}") for i, key in enumerate(keys)]
-    run_tasks(site.executor, tasks, done)
+    site.run(tasks, done)
     split = job.dataset.spec.split
     if split is None or not needs_class_counts(split):
         return [made[key] for key in keys]
@@ -322,5 +323,5 @@ def _make(job: Finishing, site: Site) -> list[Made]:
         before.append(before[-1] + made[key].classes)
     site.progress.stage(stage, n_pieces)
     again = [Task(key, split_piece, (job, i, before[i]), f"{stage} {i}") for i, key in enumerate(keys)]
-    run_tasks(site.executor, again, done)
+    site.run(again, done)
     return [made[key] for key in keys]

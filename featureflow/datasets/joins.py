@@ -6,7 +6,6 @@ one batch of every file. A row's number goes with it: nothing is matched twice, 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +15,13 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import spending
 from featureflow.datasets.spine import TIME
 from featureflow.execute.arrays import booleans
 from featureflow.execute.bucket import load_bucket
 from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import ROW, finished_rows, read_bucket, write_buckets
+from featureflow.execute.exchange import ROW, exchange_path, finished_rows, write_buckets
+from featureflow.execute.fetching import read_bucket
 from featureflow.execute.keycodes import encode_pair
 from featureflow.execute.lookups import look_up
 from featureflow.execute.manifest import read_list
@@ -57,9 +58,10 @@ class JoinTask:
     def path(self) -> str:
         """Where the answers are, or will be: a name of everything that they depend on."""
         name = fingerprint([ENGINE, repr(replace(self, folder=""))])
-        return os.path.join(self.folder, name[:2], f"{name}.arrow")
+        return exchange_path(self.folder, name)
 
 
+@spending("compute:join")
 def run_join(task: JoinTask, path: str) -> int:
     """Answer the rows of one bucket and write the answers, unless they are there; returns how many rows."""
     rows = finished_rows(path)
@@ -148,6 +150,7 @@ def _codes(keys: list[pa.Array], rows: SortedRows, right_keys: tuple[str, ...]) 
     return codes
 
 
+@spending("compute:assemble")
 def piece_answers(answers: str, piece: int, first: int, rows: int) -> pa.Table:
     """Answers of one join for one piece of the dataset, in the spine's order; ``answers`` lists the join's files.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +17,13 @@ from featureflow.execute.exchange import (
     RowReader,
     bucket_of,
     bucket_rows,
+    exchange_path,
     finished_rows,
     plain_arrow,
-    read_bucket,
     read_positions,
     write_buckets,
 )
+from featureflow.execute.fetching import read_bucket
 from featureflow.execute.sorted_rows import NO_TIME, column, microseconds
 
 #: Column of a question that holds the time of its row, microseconds; null where the row has none.
@@ -44,7 +44,7 @@ class SpineReader:
     def path(self, drop_name: str) -> str:
         """Where the rows of a chunk are, or will be; ``drop_name`` names the chunk and its dropped rows."""
         name = fingerprint(["spine", self.reader.id, drop_name, list(self.columns), self.where])
-        return os.path.join(self.folder, name[:2], f"{name}.arrow")
+        return exchange_path(self.folder, name)
 
     def write_empty(self) -> str:
         """Write a file without rows, for a spine without files."""
@@ -123,7 +123,7 @@ class Routing:
     def path(self, file: SpineFile) -> str:
         """Where a spine file's rows by bucket are, or will be."""
         name = fingerprint(["routed", file.path, file.first, list(self.keys), self.time, self.n_buckets])
-        return os.path.join(self.folder, name[:2], f"{name}.arrow")
+        return exchange_path(self.folder, name)
 
 
 def route_spine(job: Routing, file: SpineFile, path: str) -> int:

@@ -6,7 +6,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featureflow.execute.exchange import plain_arrow, read_bucket
+from featureflow.core.meter import spent
+from featureflow.execute.exchange import plain_arrow
+from featureflow.execute.fetching import read_slices
 from featureflow.execute.manifest import touching
 from featureflow.execute.sorted_rows import column
 from featureflow.plan.nodes import Input
@@ -22,16 +24,17 @@ def load_bucket(
     with_null: bool,
 ) -> pa.Table:
     """Rows of a bucket in the closed range of times, of all files that can have some; only these columns are copied."""
-    batches = read_bucket(touching(manifest, first, last, with_null=with_null), bucket)
+    batches = read_slices(manifest, touching(manifest, first, last, with_null=with_null), bucket)
     if not batches:
         return plain_arrow(pl.DataFrame(schema={name: source.columns[name] for name in columns}))
     wanted = list(columns)
     tables = [
         pa.Table.from_batches([batch.replace_schema_metadata(None)]).select(wanted) for batch in batches
     ]
-    return pa.concat_tables(
-        [in_range(table, source.time, first, last, with_null) for table in tables]
-    ).combine_chunks()
+    with spent("exchange"):  # pages of mapped files are read from the disk here
+        return pa.concat_tables(
+            [in_range(table, source.time, first, last, with_null) for table in tables]
+        ).combine_chunks()
 
 
 def in_range(table: pa.Table, time: str | None, first: int | None, last: int, with_null: bool) -> pa.Table:

@@ -7,8 +7,8 @@ that only judge look at the rows that remain, which are the rows that are publis
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from featureflow.contracts.check import CheckPartial, CheckResult, CheckSpec
 from featureflow.core.durations import Duration
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
-from featureflow.core.storage import write_atomic
+from featureflow.core.storage import join, read_bytes, write_atomic
 from featureflow.library.checks.evaluate import bad_rows, evaluate, merge, validate, verdict
 from featureflow.plan.definition import plain
 from featureflow.spec.checks import Check
@@ -98,9 +98,9 @@ def bind(checks: tuple[Check, ...], place: str) -> tuple[BoundCheck, ...]:
     return tuple(found)
 
 
-def notes_folder(scratch: str, checks: tuple[BoundCheck, ...]) -> str:
+def notes_folder(board: str, checks: tuple[BoundCheck, ...]) -> str:
     """Where tasks leave what these checks found; other checks on the same rows have another folder."""
-    return os.path.join(scratch, "checks", fingerprint(sorted(check.id for check in checks)))
+    return join(board, "checks", fingerprint(sorted(check.id for check in checks)))
 
 
 def _value(check: Check) -> Any:
@@ -140,10 +140,9 @@ def findings(
 
 
 def noted(path: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a note on scratch says, written now if there is none; its path must name all that was looked at."""
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)  # type: ignore[no-any-return]
+    """What a note says, written now if there is none; its path or URL must name all that was looked at."""
+    with suppress(FileNotFoundError):
+        return json.loads(read_bytes(path))  # type: ignore[no-any-return]
     found = find()
     write_atomic(path, json.dumps(found).encode(), durable=False)
     return found

@@ -7,7 +7,6 @@ that a build with nothing to do gives the verdict of the build that published.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import polars as pl
@@ -55,7 +54,7 @@ def judge_drift(
     Notes
     -----
     Nulls are left out, except by ``null_rate``. Order: none matters. Cost: reads one column of both versions, see
-    `sorted_counts`; what was measured is kept on scratch by the names of the files.
+    `sorted_counts`; what was measured is kept by the names of the files.
     """
     url = site.table_url(plan.table.name)
     measure, _, most = check.spec.value
@@ -65,9 +64,7 @@ def judge_drift(
         return CheckResult(check.spec.label, True, check.spec.on_fail, f"{head} {reference}", 0, 0)
     before = [join(url, staged.path) for staged in reference.files]
     key = fingerprint(["drift", check.id, before, sorted(urls)])
-    found = noted(
-        os.path.join(site.scratch, "checks", f"{key}.json"), lambda: _measure(check, reference, before, urls)
-    )
+    found = noted(join(site.board, "checks", f"{key}.json"), lambda: _measure(check, reference, before, urls))
     distance = float(found["distance"])
     passed = distance <= most
     text = (

@@ -7,7 +7,6 @@ content, so a chunk's exchange file stays valid for as long as the same of its r
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featureflow.core.fingerprints import fingerprint
-from featureflow.execute.exchange import ROW, ROW_HASH, read_bucket, read_positions, write_positions
+from featureflow.core.storage import exists, join
+from featureflow.execute.exchange import ROW, ROW_HASH, read_positions, write_positions
+from featureflow.execute.fetching import read_slices
 from featureflow.execute.keycodes import encode
+from featureflow.execute.manifest import read_manifest
 from featureflow.execute.sorted_rows import column, microseconds
 
 
@@ -30,7 +32,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    paths: tuple[str, ...],
+    manifest: str,
     bucket: int,
     unique: tuple[str, ...],
     created: str | None,
@@ -39,10 +41,12 @@ def find_duplicates(
 ) -> Duplicates:
     """Find the rows of a bucket that are not the first known of their unique value.
 
+    ``manifest`` lists the exchange files in the order of the chunks.
+
     Order: created, sequence, time (nulls last: a row of unknown time is not the first), then the row's hash.
     Nulls: a null in a unique column never equals another; such rows are never duplicates.
     """
-    batches = read_bucket(paths, bucket)
+    batches = read_slices(manifest, [name for name, *_ in read_manifest(manifest)], bucket)
     table = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches]).combine_chunks()
     chunk = np.repeat(np.arange(len(batches)), [batch.num_rows for batch in batches])
     codes, _, _ = encode([column(table, name) for name in unique])
@@ -88,7 +92,7 @@ def joined(first: str, second: str, folder: str) -> str:
 
 
 def _write(positions: NDArray[np.uint32], folder: str) -> str:
-    path = os.path.join(folder, f"{fingerprint(positions.tobytes().hex())}.npy")
-    if not os.path.exists(path):
+    path = join(folder, f"{fingerprint(positions.tobytes().hex())}.npy")
+    if not exists(path):
         write_positions(path, positions)
     return path

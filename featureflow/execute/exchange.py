@@ -4,10 +4,14 @@ Two passes through files instead of a shuffle between workers: a map task writes
 batch a bucket; a window task maps the files into memory and takes the batch of its bucket from each. The file's name
 is the hash of everything that went into it (raw file, columns, row steps, bucket keys, number of buckets), so a raw
 chunk is re-keyed once, ever; a file that exists is complete, since it is renamed into place.
+
+A file lies on a disk that all hosts see, on the scratch disk of the host that wrote it, or in the store: see
+`featureflow.execute.places`, and `featureflow.execute.fetching` for how slices are read.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -22,6 +26,10 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import moved, spent
+from featureflow.core.storage import is_local, join, read_bytes, write_atomic
+from featureflow.execute.fetching import store_footers
+from featureflow.execute.places import SCRATCH, here, on_disk
 from featureflow.kernels.gather import take_rows
 
 #: Part of every exchange file's name; raise it when the layout of the files changes.
@@ -78,8 +86,8 @@ class RowReader(Protocol):
 class Rekey:
     """How an input is re-keyed: which columns go along, into how many buckets, by which keys.
 
-    ``dropped`` names a folder with the positions of duplicate rows, one file a chunk; None if nothing is dropped.
-    ``hashed`` adds a hash over these columns to each row.
+    ``folder`` is a place for the files (`featureflow.execute.places`). ``dropped`` names a folder with the positions of
+    duplicate rows, one file a chunk; None if nothing is dropped. ``hashed`` adds a hash over these columns to each row.
     """
 
     reader: RowReader
@@ -92,19 +100,23 @@ class Rekey:
     dropped: str | None = None
 
     def path(self, chunk: Chunk, drop_id: str = "") -> str:
-        """Where the exchange file of a chunk is, or will be."""
+        """Where the exchange file of a chunk is, or will be; ``drop_id`` names the list of its dropped rows."""
         content = [
             LAYOUT,
             self.reader.id,
             chunk.id,
-            drop_id,
+            drop_id.rpartition("/")[2],
             list(self.columns),
             list(self.keys),
             self.n_buckets,
             list(self.hashed),
         ]
-        name = fingerprint(content)
-        return os.path.join(self.folder, name[:2], f"{name}.arrow")
+        return exchange_path(self.folder, fingerprint(content))
+
+
+def exchange_path(folder: str, name: str) -> str:
+    """Where the exchange file of a name is, or will be, below a folder, URL or place."""
+    return join(folder, name[:2], f"{name}.arrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +124,8 @@ class Rekeyed:
     """Handle of a finished exchange file.
 
     ``largest`` are the largest buckets with their rows, as many as a small handle has room for; the others share the
-    rest about evenly, since keys are hashed. With few buckets it is all of them.
+    rest about evenly, since keys are hashed. With few buckets it is all of them. ``disk`` names the scratch disk that
+    has the file, and ``address`` a worker that sees it, if not all do.
     """
 
     path: str
@@ -120,6 +133,8 @@ class Rekeyed:
     size: int
     reused: bool
     largest: tuple[tuple[int, int], ...] = ()
+    disk: str = ""
+    address: str = ""
 
 
 def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> Rekeyed:
@@ -131,8 +146,9 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     Nulls: a null key is a key like any other here; its rows go to one bucket.
     Cost: O(rows); peak memory about twice the chunk's decoded columns.
     """
-    if finished_rows(path) is not None:
-        return _handle(path, bucket_rows(path), reused=True)
+    done = held(path)
+    if done is not None:
+        return done
     position = ROW if drop_path or job.hashed else None
     needed = tuple(dict.fromkeys((*job.columns, *job.hashed)))
     frame = job.reader.read(chunk, needed, row_position=position)
@@ -151,10 +167,22 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     return _handle(path, np.bincount(buckets, minlength=job.n_buckets), reused=False)
 
 
+def held(path: str) -> Rekeyed | None:
+    """Handle of an exchange file that is there; None if it is not, or not on this host."""
+    if finished_rows(path) is None:
+        return None
+    return _handle(path, bucket_rows(path), reused=True)
+
+
 def _handle(path: str, counts: NDArray[np.int64], *, reused: bool) -> Rekeyed:
     largest = np.argsort(-counts, kind="stable")[:NAMED_BUCKETS]
     named = tuple(zip(largest.tolist(), counts[largest].tolist(), strict=True))
-    return Rekeyed(path, int(counts.sum()), os.path.getsize(path), reused, named)
+    size = os.path.getsize(on_disk(path)) if is_local(path) else store_footers([path])[path].file_bytes
+    if not path.startswith(SCRATCH):
+        return Rekeyed(path, int(counts.sum()), size, reused, named)
+    own = here()
+    disk, address = ("", "") if own is None else (own.disk, own.address)
+    return Rekeyed(path, int(counts.sum()), size, reused, named, disk, address)
 
 
 class BucketRows:
@@ -196,22 +224,28 @@ def stable_order(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, path: str) -> None:
     """Write rows as one record batch a bucket, atomically."""
-    counts = np.bincount(buckets, minlength=n_buckets)
-    if n_buckets > 1:
-        table = take_rows(table, stable_order(buckets))
-    table = table.combine_chunks()
-    metadata = {b"rows": json.dumps(counts.tolist()).encode()}
-    schema = table.schema.with_metadata(metadata)
+    with spent("exchange"):
+        counts = np.bincount(buckets, minlength=n_buckets)
+        if n_buckets > 1:
+            table = take_rows(table, stable_order(buckets))
+        table = table.combine_chunks()
+        if not is_local(path):
+            sink = pa.BufferOutputStream()
+            _write_batches(sink, table, counts)
+            data = sink.getvalue().to_pybytes()
+            write_atomic(path, data)
+            moved("exchange:written", len(data))
+            return
+        _write_file(on_disk(path), table, counts)
+
+
+def _write_file(path: str, table: pa.Table, counts: NDArray[np.int64]) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
-        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            start = 0
-            for count in counts.tolist():
-                piece = table.slice(start, count)
-                batches = piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-                writer.write_batch(batches[0].replace_schema_metadata(metadata))
-                start += count
+        with pa.OSFile(temporary, "wb") as sink:
+            _write_batches(sink, table, counts)
+        moved("exchange:written", os.path.getsize(temporary))
         os.replace(temporary, path)
     except OSError as error:
         if os.path.exists(temporary):
@@ -219,6 +253,17 @@ def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, p
         raise ComputeError(
             f"Can't write {path}: {error}. Is the scratch disk full? Set --scratch to a folder with space."
         ) from error
+
+
+def _write_batches(sink: pa.NativeFile, table: pa.Table, counts: NDArray[np.int64]) -> None:
+    metadata = {b"rows": json.dumps(counts.tolist()).encode()}
+    with pa.ipc.new_file(sink, table.schema.with_metadata(metadata)) as writer:
+        start = 0
+        for count in counts.tolist():
+            piece = table.slice(start, count)
+            batches = piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+            writer.write_batch(batches[0].replace_schema_metadata(metadata))
+            start += count
 
 
 def plain_arrow(frame: pl.DataFrame) -> pa.Table:
@@ -240,8 +285,17 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def bucket_rows(path: str) -> NDArray[np.int64]:
     """Rows of each bucket in an exchange file."""
-    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
-        return np.array(json.loads(reader.schema.metadata[b"rows"]), np.int64)
+    if not is_local(path):
+        found = store_footers([path])
+        if path not in found:
+            raise FileNotFoundError(path)
+        return _rows_in(found[path].schema)
+    with pa.memory_map(on_disk(path)) as file, pa.ipc.open_file(file) as reader:
+        return _rows_in(reader.schema)
+
+
+def _rows_in(schema: pa.Schema) -> NDArray[np.int64]:
+    return np.array(json.loads(schema.metadata[b"rows"]), np.int64)
 
 
 def finished_rows(path: str) -> int | None:
@@ -249,35 +303,25 @@ def finished_rows(path: str) -> int | None:
 
     A power cut may leave a file that was renamed but not flushed: as good as none.
     """
-    if not os.path.exists(path):
-        return None
-    with suppress(pa.ArrowInvalid, OSError):
-        os.utime(path)  # used now: what was used longest ago is removed first
+    if is_local(path):
+        place = on_disk(path)
+        if not os.path.exists(place):
+            return None
+        with suppress(OSError):
+            os.utime(place)  # used now: what was used longest ago is removed first
+    with suppress(pa.ArrowInvalid, OSError, ValueError):
         rows: int = bucket_rows(path).sum().item()
         return rows
     return None
 
 
-def read_bucket(paths: tuple[str, ...], bucket: int) -> list[pa.RecordBatch]:
-    """Map one bucket's batch of each file into memory; the data is not copied."""
-    return [_read_batch(path, bucket) for path in paths]
-
-
-def _read_batch(path: str, bucket: int) -> pa.RecordBatch:
-    # closing gives the descriptor back, of which a process has a thousand; the mapping lives as long as its batches
-    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
-        return reader.get_batch(bucket)
-
-
 def write_positions(path: str, positions: NDArray[np.uint32]) -> None:
-    """Write row positions atomically."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
-    with open(temporary, "wb") as sink:
-        np.save(sink, positions, allow_pickle=False)
-    os.replace(temporary, path)
+    """Write row positions atomically, to a path or URL."""
+    sink = io.BytesIO()
+    np.save(sink, positions, allow_pickle=False)
+    write_atomic(path, sink.getvalue(), durable=False)
 
 
 def read_positions(path: str) -> NDArray[np.uint32]:
     """Read row positions written by `write_positions`."""
-    return np.asarray(np.load(path, allow_pickle=False), np.uint32)
+    return np.asarray(np.load(io.BytesIO(read_bytes(path)), allow_pickle=False), np.uint32)

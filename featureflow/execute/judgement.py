@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,10 @@ from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import delete, join, list_names
 from featureflow.execute.checking import BoundCheck, failing_rows, findings, noted, notes_folder
-from featureflow.execute.driver import run_tasks
 from featureflow.execute.exchange import ROW, Chunk, read_positions
 from featureflow.execute.inputs import Readable, only_where, unchecked
 from featureflow.execute.publish import slice_label
+from featureflow.execute.ranges import read_all
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.stored_rows import read_rows, scan_rows
@@ -56,7 +55,7 @@ def judge_table(
         return [], {}
     root = root or site.table_url(plan.table.name)
     by_row = [check for check in checks if not check.whole]
-    partials = _noted(notes_folder(site.scratch, checks), plan, by_row)
+    partials = _noted(notes_folder(site.board, checks), plan, by_row)
     before = (state.record.get("check_partials") or {}) if state else {}
     files = _kept_files(plan, state)
     for label in plan.reused:
@@ -102,11 +101,14 @@ def _of_nothing(check: BoundCheck, found: Input) -> CheckPartial:
 def _noted(folder: str, plan: TablePlan, checks: list[BoundCheck]) -> Partials:
     """What the tasks of this build found, by slice."""
     found: Partials = {}
+    paths = [
+        note_path(folder, Unit(part, plan.slices[part]), bucket)
+        for part in plan.missing
+        for bucket in range(plan.n_buckets)
+    ]
+    texts = iter(read_all(paths))
     for part in plan.missing:
-        notes = []
-        for bucket in range(plan.n_buckets):
-            with open(note_path(folder, Unit(part, plan.slices[part]), bucket), encoding="utf-8") as file:
-                notes.append(json.load(file))
+        notes = [json.loads(next(texts)) for _ in range(plan.n_buckets)]
         found[part.label] = {
             check.id: merge([CheckPartial.from_json(note[check.id]) for note in notes]).to_json()
             for check in checks
@@ -126,7 +128,7 @@ def _kept_files(plan: TablePlan, state: TableState | None) -> dict[str, list[Sta
 def _from_files(
     site: Site, plan: TablePlan, files: list[StagedFile], checks: list[BoundCheck], root: str
 ) -> dict[str, Any]:
-    """Evaluate checks that are new on files that are not; what is found is kept on scratch."""
+    """Evaluate checks that are new on files that are not; what is found is kept."""
     schema, time = plan.table.schema, plan.table.time
     # a check looks at no map, and Polars has none
     plain = [field.name for field in schema if not pa.types.is_map(field.type)]
@@ -140,13 +142,13 @@ def _from_files(
         }
 
     name = fingerprint([root, [staged.path for staged in files], [check.id for check in checks]])
-    return noted(os.path.join(site.scratch, "checks", f"{name}.json"), find)
+    return noted(join(site.board, "checks", f"{name}.json"), find)
 
 
 def _unique_over(site: Site, urls: list[str], check: BoundCheck) -> CheckPartial:
     """Count rows that repeat another one over all files; a null never equals another."""
     name = fingerprint([sorted(urls), check.id])
-    path = os.path.join(site.scratch, "checks", f"{name}.json")
+    path = join(site.board, "checks", f"{name}.json")
     return CheckPartial.from_json(noted(path, lambda: _repeated(urls, check).to_json()))
 
 
@@ -176,7 +178,7 @@ def judge_source(
 ) -> list[CheckResult]:
     """Judge a source's checks over all of its chunks, and write the rows that go to quarantine.
 
-    What was found of a chunk is kept on scratch. Side files of chunks that are not in the source any more are deleted.
+    What was found of a chunk is kept. Side files of chunks that are not in the source any more are deleted.
     """
     folder = join(site.store_url, "_ff", "quarantine", name)
     parts = _look_at_chunks(site, name, readable, checks, folder)
@@ -186,7 +188,7 @@ def judge_source(
         if check.whole:
             columns = check.columns()
             source = readable if check.where is None else only_where(readable, check.where)
-            found, rows = repeated_rows(site.executor, source, columns, site.scratch, site.progress)
+            found, rows = repeated_rows(site, source, columns)
             partials = [CheckPartial(rows, sum(len(one.row) for one in found))]
         else:
             partials = [CheckPartial.from_json(part[check.id]) for part in parts]
@@ -209,8 +211,8 @@ def _look_at_chunks(
         dropped = readable.drops.get(chunk.id)
         aside = {check: paths[chunk.id] for check, paths in readable.repeated.items() if chunk.id in paths}
         side = join(folder, f"{chunk.id}.parquet")
-        content = [chunk.id, ids, dropped and os.path.basename(dropped), sorted(aside), side]
-        note = os.path.join(site.scratch, "checks", f"{fingerprint(content)}.json")
+        content = [chunk.id, ids, dropped and dropped.rpartition("/")[2], sorted(aside), side]
+        note = join(site.board, "checks", f"{fingerprint(content)}.json")
         work = ChunkChecks(raw, chunk, by_row, note, side, dropped, aside)
         tasks.append(Task(note, check_chunk, (work,), f"{stage} {chunk.id}"))
 
@@ -218,7 +220,7 @@ def _look_at_chunks(
         parts.append(found)
         site.progress.advance(stage)
 
-    run_tasks(site.executor, tasks, done)
+    site.run(tasks, done)
     return parts
 
 

@@ -114,10 +114,10 @@ class Planner:
         unique = self._specs[name].deduplicate
         site = self._site
         if unique:
-            readable = drop_duplicates(site.executor, readable, unique, site.scratch, site.progress)
+            readable = drop_duplicates(site, readable, unique)
         for check in self._source_checks[name]:
             if check.quarantines and check.spec.kind == "unique":
-                readable = put_aside_repeated(site.executor, readable, check, site.scratch, site.progress)
+                readable = put_aside_repeated(site, readable, check)
         return readable
 
     def plan(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from featureflow.execute.driver import run_tasks
 from featureflow.execute.exchange import BucketRows, Chunk, Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable
-from featureflow.execute.manifest import write_manifest
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
 from featureflow.plan.nodes import Input
@@ -31,28 +29,50 @@ def rekey_chunks(
     tuple
         Their manifest, and the rows of each bucket.
     """
-    job = Rekey(readable.reader, columns, keys, n_buckets, os.path.join(site.scratch, "exchange"), found.time)
+    job = Rekey(readable.reader, columns, keys, n_buckets, site.slices, found.time)
     paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
     stage = f"{owner}: re-key {found.name}"
     site.progress.stage(stage, len(chunks))
     tasks = [
-        Task(
-            os.path.basename(paths[chunk.id]),
-            rekey,
-            (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
-            f"{stage}, {file_of(chunk)}",
+        (
+            paths[chunk.id],
+            Task(
+                paths[chunk.id].rpartition("/")[2],
+                rekey,
+                (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
+                f"{stage}, {file_of(chunk)}",
+            ),
         )
         for chunk in chunks
     ]
     rows = BucketRows(n_buckets)
 
-    def done(_: Task, handle: Rekeyed) -> None:
+    def done(handle: Rekeyed) -> None:
         rows.add(handle)
         site.progress.advance(stage, rows=handle.rows, bytes=handle.size)
 
-    run_tasks(site.executor, tasks, done)
+    make_files(site, tasks, done)
     entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
-    return write_manifest(site.scratch, [(e[0], e[1], e[2], e[3]) for e in entries]), rows.counts()
+    return site.remaking.write(site.board, [(e[0], e[1], e[2], e[3]) for e in entries]), rows.counts()
+
+
+def make_files(site: Site, tasks: Sequence[tuple[str, Task]], done: Callable[[Rekeyed], None]) -> None:
+    """Run the tasks of exchange files that no host has; ``done`` gets the handle of every file.
+
+    Who has a file is only asked where hosts have disks of their own: elsewhere its task finds it.
+    """
+    known: dict[str, Rekeyed] = {}
+    if site.exchange == "local":
+        known = site.remaking.find(site.executor, [path for path, _ in tasks])
+    site.remaking.remember(tasks)
+    for handle in known.values():
+        done(handle)
+
+    def made(_: Task, handle: Rekeyed) -> None:
+        site.remaking.learn(handle)
+        done(handle)
+
+    site.run([task for path, task in tasks if path not in known], made)
 
 
 def file_of(chunk: Chunk) -> Any:

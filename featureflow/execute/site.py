@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 from featureflow.core.storage import join
+from featureflow.execute.driver import run_tasks
 from featureflow.execute.executors import Executor
+from featureflow.execute.places import SCRATCH
+from featureflow.execute.remaking import Remaking
 from featureflow.execute.sizing import Budget
+from featureflow.execute.task import Task
 from featureflow.observe.progress import Progress
 
 
@@ -17,6 +23,10 @@ class Site:
     ``scratch`` is a folder on a fast disk of each host. ``board`` is where the driver and all workers see the same
     files: small things that one writes and another reads (manifests, notes, positions). It is scratch itself where
     all of them share that, else a folder of the store.
+
+    ``exchange`` says how slices get from the task that wrote them to the one that reads them: ``shared`` (all see the
+    scratch folder), ``local`` (they stay on the disk of their host, and others ask for them), ``store`` (through the
+    store); ``auto`` becomes shared or local when `featureflow.execute.sharing.settle_exchange` has looked.
     """
 
     store_url: str
@@ -25,9 +35,25 @@ class Site:
     budget: Budget
     progress: Progress
     board: str = ""
+    exchange: str = "auto"
+    remaking: Remaking = field(default_factory=Remaking)
 
     def __post_init__(self) -> None:
         self.board = self.board or self.scratch
+
+    @property
+    def shelf(self) -> str:
+        """Where exchange files are that all workers and the driver read."""
+        return join(self.board, "exchange")
+
+    @property
+    def slices(self) -> str:
+        """Where the exchange files of re-keyed inputs are: as near to the tasks as the mode allows."""
+        return f"{SCRATCH}exchange" if self.exchange == "local" else self.shelf
+
+    def run(self, tasks: Iterable[Task], on_done: Callable[[Task, Any], None]) -> None:
+        """Run tasks as `run_tasks` does; exchange files that are lost on the way are made again."""
+        run_tasks(self.executor, tasks, on_done, lambda errors: self.remaking.remake(self.executor, errors))
 
     def table_url(self, name: str) -> str:
         """Root of a feature table."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from featureflow.core.errors import TableError
 from featureflow.execute.checking import BoundCheck, notes_folder
-from featureflow.execute.driver import run_tasks
 from featureflow.execute.inputs import Readable, readable_table
 from featureflow.execute.publish import slice_label
 from featureflow.execute.rekeying import rekey_chunks
@@ -21,7 +19,7 @@ from featureflow.execute.sizing import (
 )
 from featureflow.execute.stages import Base, TablePlan, needed_pieces
 from featureflow.execute.task import Task
-from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_path, unit_path
+from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_name, unit_path
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import Slice
@@ -43,7 +41,7 @@ class TableBuild:
     ) -> None:
         self.plan, self.table, self.site, self.checks = plan, plan.table, site, checks
         self.source, self.rights = source, rights
-        self.notes = notes_folder(site.scratch, checks)
+        self.notes = notes_folder(site.board, checks)
         self._files: dict[tuple[Slice, int], StagedFile] = {}
         self.url = site.table_url(plan.table.name)
         self.rows_written = self.quarantined = 0
@@ -69,15 +67,20 @@ class TableBuild:
             return dict.fromkeys(buckets, missing)
         paths = {(part, bucket): self._path(part, bucket) for part in missing for bucket in buckets}
         finished = find_finished(self.url, paths.values())
-        for (part, bucket), path in paths.items():
-            staged = finished.get(path)
-            if staged is not None and (
-                not self.checks or os.path.exists(note_path(self.notes, self._unit(part), bucket))
-            ):
-                self._files[part, bucket] = staged
+        noted = self._noted(unit for unit, path in paths.items() if path in finished)
+        for unit, path in paths.items():
+            if path in finished and (not self.checks or unit in noted):
+                self._files[unit] = finished[path]
         return {
             bucket: tuple(part for part in missing if (part, bucket) not in self._files) for bucket in buckets
         }
+
+    def _noted(self, units: Iterable[tuple[Slice, int]]) -> set[tuple[Slice, int]]:
+        """Which units have a note of what their checks found."""
+        if not self.checks:
+            return set()
+        names = {note_name(self._unit(part), bucket): (part, bucket) for part, bucket in units}
+        return {names[name] for name in sizes_of(self.notes, names)}
 
     def _compute(self, todo: dict[int, tuple[Slice, ...]]) -> None:
         events, counts = self._rekey(
@@ -107,7 +110,7 @@ class TableBuild:
             self.quarantined += written.quarantined
             self.site.progress.advance(stage, rows=written.rows, bytes=written.size)
 
-        run_tasks(self.site.executor, tasks, done)
+        self.site.run(tasks, done)
         drop_old_states(self.plan, self.source.pieces(), self.url)
 
     def _rekey(

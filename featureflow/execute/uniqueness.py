@@ -2,58 +2,51 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
+from featureflow.core.storage import join
 from featureflow.execute.checking import BoundCheck
-from featureflow.execute.driver import run_tasks
 from featureflow.execute.duplicates import Duplicates, find_duplicates, joined, write_drop_lists
 from featureflow.execute.exchange import Rekey, Rekeyed, rekey
-from featureflow.execute.executors import Executor
 from featureflow.execute.inputs import Readable, only_where, unfinished, with_drops
+from featureflow.execute.rekeying import make_files
+from featureflow.execute.site import Site
 from featureflow.execute.task import Task
-from featureflow.observe.progress import Progress
 
 #: Bytes of unique columns that one task compares.
 BUCKET_BYTES = 256 << 20
 
 
-def drop_duplicates(
-    executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress
-) -> Readable:
+def drop_duplicates(site: Site, readable: Readable, unique: tuple[str, ...]) -> Readable:
     """Find the rows that repeat an earlier one, and have the readers drop them."""
-    found, _ = repeated_rows(executor, unfinished(readable), unique, scratch, progress)
-    return with_drops(readable, _lists(readable, found, scratch))
+    found, _ = repeated_rows(site, unfinished(readable), unique)
+    return with_drops(readable, _lists(readable, found, _folder(site)))
 
 
-def put_aside_repeated(
-    executor: Executor,
-    readable: Readable,
-    check: BoundCheck,
-    scratch: str,
-    progress: Progress,
-) -> Readable:
+def put_aside_repeated(site: Site, readable: Readable, check: BoundCheck) -> Readable:
     """Find the rows that a ``unique`` check puts into quarantine: all of a value but the first known one."""
     looked_at = readable if check.where is None else only_where(readable, check.where)
-    found, _ = repeated_rows(executor, looked_at, check.columns(), scratch, progress)
-    aside = _lists(readable, found, scratch)
+    found, _ = repeated_rows(site, looked_at, check.columns())
+    aside = _lists(readable, found, _folder(site))
     drops = dict(readable.drops)
     for chunk, path in aside.items():
-        drops[chunk] = joined(drops[chunk], path, os.path.join(scratch, "drops")) if chunk in drops else path
+        drops[chunk] = joined(drops[chunk], path, _folder(site)) if chunk in drops else path
     return replace(with_drops(readable, drops), repeated={**readable.repeated, check.id: aside})
 
 
-def _lists(readable: Readable, found: list[Duplicates], scratch: str) -> dict[str, str]:
-    lists = write_drop_lists(found, len(readable.chunks), os.path.join(scratch, "drops"))
+def _folder(site: Site) -> str:
+    return join(site.board, "drops")
+
+
+def _lists(readable: Readable, found: list[Duplicates], folder: str) -> dict[str, str]:
+    lists = write_drop_lists(found, len(readable.chunks), folder)
     return {chunk.id: path for chunk, path in zip(readable.chunks, lists, strict=True) if path}
 
 
-def repeated_rows(
-    executor: Executor, readable: Readable, unique: tuple[str, ...], scratch: str, progress: Progress
-) -> tuple[list[Duplicates], int]:
+def repeated_rows(site: Site, readable: Readable, unique: tuple[str, ...]) -> tuple[list[Duplicates], int]:
     """Find the rows that repeat an earlier one, by chunk and position; and how many rows there are in all.
 
-    Cost: reads the new chunks once, the unique columns of all; an exchange of these columns is kept on scratch.
+    Cost: reads the new chunks once, the unique columns of all; an exchange of these columns is kept.
     """
     if not readable.chunks:
         return [], 0
@@ -66,32 +59,33 @@ def repeated_rows(
         columns,
         unique,
         n_buckets,
-        os.path.join(scratch, "exchange"),
+        site.slices,
         source.time,
         hashed=tuple(source.columns),
     )
     drops = [readable.drops.get(chunk.id) for chunk in readable.chunks]
     paths = [job.path(chunk, drop or "") for chunk, drop in zip(readable.chunks, drops, strict=True)]
     stage = f"{source.name}: find repeated rows"
-    progress.stage(stage, len(paths) + n_buckets)
+    site.progress.stage(stage, len(paths) + n_buckets)
     tasks = [
-        Task(os.path.basename(path), rekey, (job, chunk, path, drop), f"{stage}, {path}")
+        (path, Task(path.rpartition("/")[2], rekey, (job, chunk, path, drop), f"{stage}, {path}"))
         for chunk, path, drop in zip(readable.chunks, paths, drops, strict=True)
     ]
     rows = 0
 
-    def read(_: Task, handle: Rekeyed) -> None:
+    def read(handle: Rekeyed) -> None:
         nonlocal rows
         rows += handle.rows
-        progress.advance(stage, rows=handle.rows)
+        site.progress.advance(stage, rows=handle.rows)
 
-    run_tasks(executor, tasks, read)
+    make_files(site, tasks, read)
+    manifest = site.remaking.write(site.board, [(path, None, None, False) for path in paths])
     found: list[Duplicates] = []
     searches = [
         Task(
             f"{bucket}",
             find_duplicates,
-            (tuple(paths), bucket, unique, source.created, source.sequence, source.time),
+            (manifest, bucket, unique, source.created, source.sequence, source.time),
             f"{stage}, bucket {bucket}",
         )
         for bucket in range(n_buckets)
@@ -99,7 +93,7 @@ def repeated_rows(
 
     def done(_: Task, duplicates: Duplicates) -> None:
         found.append(duplicates)
-        progress.advance(stage)
+        site.progress.advance(stage)
 
-    run_tasks(executor, searches, done)
+    site.run(searches, done)
     return found, rows

@@ -7,7 +7,6 @@ windows together, looks up, derives, and writes one file for each slice of the r
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -305,4 +304,9 @@ def unit_path(table: CompiledTable, unit: Unit, bucket: int) -> str:
 
 def note_path(folder: str, unit: Unit, bucket: int) -> str:
     """Where the findings of a unit's checks are."""
-    return os.path.join(folder, f"{unit.fingerprint}-{bucket}.json")
+    return join(folder, note_name(unit, bucket))
+
+
+def note_name(unit: Unit, bucket: int) -> str:
+    """Name of the note of a unit's checks within its folder."""
+    return f"{unit.fingerprint}-{bucket}.json"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from featureflow.core.errors import ComputeError, SourceError
 from featureflow.execute.driver import run_tasks
 from featureflow.execute.duplicates import find_duplicates
-from featureflow.execute.exchange import ROW, ROW_HASH, read_bucket, write_buckets
+from featureflow.execute.exchange import ROW, ROW_HASH, write_buckets
 from featureflow.execute.executors import ThreadExecutor
+from featureflow.execute.fetching import read_bucket
 from featureflow.execute.grid import last_tick, ticks_between
 from featureflow.execute.keycodes import encode, encode_pair
 from featureflow.execute.manifest import touching, write_manifest
@@ -148,7 +149,8 @@ def test_duplicates_keep_the_row_first_known(tmp_path: Path) -> None:
         file("a", [1, 1, None, 2], [None, 7, 1, 5], [4, 3, 2, 1]),
         file("b", [1, None, 2], [7, 1, 5], [2, 2, 9]),
     )
-    found = find_duplicates(paths, 0, ("id",), "made", None, None)
+    manifest = write_manifest(str(tmp_path), [(path, None, None, False) for path in paths])
+    found = find_duplicates(manifest, 0, ("id",), "made", None, None)
     # 1: made at 7 twice, the smaller hash wins; 2: likewise; a null id repeats nothing
     assert sorted(zip(found.chunk.tolist(), found.row.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 2)]
 

@@ -1,0 +1,79 @@
+"""Ask the workers of a cluster something, each where it is: which disk do you see, which files do you have."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from featureflow.execute.exchange import Rekeyed, held
+from featureflow.execute.executors import Executor
+from featureflow.execute.places import here
+
+#: A worker that does not answer for so long is taken as lost; a stopped process accepts connections and says nothing.
+PATIENCE_SECONDS = 30.0
+
+
+def has_hosts(executor: Executor) -> bool:
+    """Whether tasks run in other processes, which may be on other hosts."""
+    return hasattr(executor, "on_workers") or getattr(executor, "client", None) is not None
+
+
+def on_workers(
+    executor: Executor,
+    function: Callable[..., Any],
+    *arguments: Any,
+    addresses: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Call a function on workers (all, if no addresses are given), outside of any task; results by address.
+
+    Workers that can't be reached or where it failed are left out; empty if the cluster as a whole does not answer
+    within `PATIENCE_SECONDS`.
+    """
+    if addresses is not None and not addresses:
+        return {}
+    ask: Callable[..., dict[str, Any]] | None = getattr(executor, "on_workers", None)
+    if ask is not None:
+        return ask(function, *arguments, addresses=addresses)
+    from featureflow.execute.slice_server import call_on_workers
+
+    client: Any = getattr(executor, "client", None)
+    answers: list[dict[str, Any]] = []
+
+    def call() -> None:
+        answers.append(call_on_workers(client, function, arguments, addresses))
+
+    # a thread of its own, which nobody waits for at the end: Dask's call has no limit of time
+    thread = threading.Thread(target=call, name="featureflow-ask", daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    return answers[0] if answers else {}
+
+
+def known_hosts(executor: Executor) -> dict[str, tuple[str, ...]]:
+    """Addresses of workers by the name of the scratch disk that they see."""
+    found: dict[str, list[str]] = {}
+    for address, disk in sorted(on_workers(executor, disk_here).items()):
+        if disk:
+            found.setdefault(disk, []).append(address)
+    return {disk: tuple(addresses) for disk, addresses in found.items()}
+
+
+def disk_here() -> str:
+    """Name of this worker's scratch disk; empty if it is not prepared."""
+    own = here()
+    return "" if own is None else own.disk
+
+
+def ask_hosts(
+    executor: Executor, hosts: Mapping[str, Sequence[str] | set[str]], paths: Sequence[str]
+) -> list[list[Rekeyed]]:
+    """Ask one worker of each host which of these files it has."""
+    one_each = [min(addresses) for addresses in hosts.values() if addresses]
+    answers = on_workers(executor, held_here, tuple(paths), addresses=one_each)
+    return [answers[address] for address in sorted(answers)]
+
+
+def held_here(paths: Sequence[str]) -> list[Rekeyed]:
+    """Handles of those of these files that are on this host."""
+    return [handle for path in paths if (handle := held(path)) is not None]
