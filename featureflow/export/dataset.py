@@ -90,7 +90,7 @@ def shown_by(progress: Progress, name: str) -> OnProgress:
     done_before: dict[str, int] = {}
 
     def shown(stage: str, done: int, total: int) -> None:
-        full = f"{name}: export, {stage}"
+        full = f"{name}: export {stage}"
         if full not in done_before:
             progress.stage(full, total)
         progress.advance(full, tasks=done - done_before.get(full, 0))

@@ -184,9 +184,13 @@ class _Run:
         run_tasks(self._executor, tasks, done)
         return [results[task.key] for task in tasks]
 
+    def _label(self, stage: str, what: str) -> str:
+        """Text of a task: its stage, by the name that is shown of it, and what exactly."""
+        return f"{self._rows.dataset}: export {stage}, {what}"
+
     def _survey(self) -> list[Chunk]:
         tasks = [
-            Task(f"survey-{place}", survey_file, (self.plan, file), f"survey of {file.url}")
+            Task(f"survey-{place}", survey_file, (self.plan, file), self._label("survey", file.url))
             for place, file in enumerate(self._files)
         ]
         return [Chunk(**fields) for found in self._run("survey", tasks) for fields in found]
@@ -204,7 +208,10 @@ class _Run:
         before = first_ranks(chunks, tuple(layout.name for layout in layouts))
         tasks = [
             Task(
-                f"scatter-{place}", scatter_chunk, (self.plan, chunk, layouts, ranks), f"rows of {chunk.url}"
+                f"scatter-{place}",
+                scatter_chunk,
+                (self.plan, chunk, layouts, ranks),
+                self._label("scatter", chunk.url),
             )
             for place, (chunk, ranks) in enumerate(zip(chunks, before, strict=True))
         ]
@@ -229,7 +236,12 @@ class _Run:
             for place, rows in layout.places():
                 mine = tuple(slices[layout.first_shard + place.number])
                 tasks.append(
-                    Task(place.stem, write_shard, (self.plan, place, rows, mine, scales), place.stem)
+                    Task(
+                        place.stem,
+                        write_shard,
+                        (self.plan, place, rows, mine, scales),
+                        self._label("write", place.stem),
+                    )
                 )
         shards = self._run("write", tasks)
         return {
