@@ -88,7 +88,7 @@ class Project:
         target: str | None = None,
     ) -> None:
         self.loaded = _load(path)
-        chosen = self._target(target)
+        self.target = chosen = self._target(target)
         self.store_url = str(store or chosen.store or self.loaded.project.store)
         self.client = client
         self.scheduler = scheduler or chosen.scheduler
@@ -343,10 +343,12 @@ class Project:
         from featureflow.execute.executors import open_executor
         from featureflow.execute.profiler import Profiler
         from featureflow.execute.recorder import Recorder
+        from featureflow.execute.sharing import settle_exchange
         from featureflow.execute.site import Site
         from featureflow.execute.sizing import Budget, default_memory_bytes
         from featureflow.observe.progress import QuietProgress
 
+        shown = progress or QuietProgress()
         with Profiler() as profiler:
             executor = open_executor(
                 self.scheduler,
@@ -354,15 +356,21 @@ class Project:
                 workers=self.workers,
                 memory_bytes=self.memory_bytes,
                 scratch=self.scratch,
+                target=self.target,
+                store_url=self.store_url,
+                note=shown.note,
             )
+            if executor.dashboard:
+                shown.note(f"Dask's dashboard: {executor.dashboard}")
             budget = Budget(
                 executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads
             )
             watched = profiler.watch(executor)
             try:
-                yield Site(
-                    self.store_url, self.scratch, watched, budget, Recorder(progress or QuietProgress())
-                )
+                site = Site(self.store_url, self.scratch, watched, budget, Recorder(shown))
+                site.exchange = self.target.exchange or "auto"
+                settle_exchange(site)
+                yield site
             finally:
                 executor.close()
 

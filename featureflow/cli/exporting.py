@@ -15,11 +15,12 @@ from featureflow.cli.options import (
     target_option,
 )
 from featureflow.cli.output import emit_json, look
-from featureflow.cli.stores import open_store
+from featureflow.cli.stores import open_store, target_here
 
 if TYPE_CHECKING:
     from featureflow.datasets.dataset import Dataset
     from featureflow.spec.exports import Export
+    from featureflow.spec.models import Target
 
 # As in spec/exports.py, which is not imported before the command runs: it needs pydantic. A test compares.
 FORMATS = ("arrow", "parquet", "webdataset", "mds", "tfrecord", "npy", "zarr", "litdata")
@@ -95,7 +96,9 @@ def export(
     opened = open_store(store, target)
     dataset = opened.dataset(name)
     options = _options(dataset, {key: value for key, value in given.items() if value is not None})
-    described = _export(dataset, options, opened.url, engine, quiet=quiet, replace=replace)
+    described = _export(
+        dataset, options, opened.url, engine, target_here(target), quiet=quiet, replace=replace
+    )
     if as_json:
         emit_json(described)
     else:
@@ -125,22 +128,30 @@ def _export(
     options: Export,
     store_url: str,
     engine: dict[str, Any],
+    target: Target,
     *,
     quiet: bool,
     replace: bool,
 ) -> dict[str, Any]:
     import os
 
-    from featureflow.api import default_scratch
+    from featureflow.api import default_scratch, parse_bytes
     from featureflow.execute.executors import keep_freed_memory, open_executor
     from featureflow.export.dataset import describe_export, export_dataset, shown_by
     from featureflow.observe.progress import choose_progress
 
     keep_freed_memory()
-    scratch = os.path.abspath(os.path.expanduser(engine["scratch"] or default_scratch()))
+    scratch = os.path.abspath(os.path.expanduser(engine["scratch"] or target.scratch or default_scratch()))
+    memory = engine["memory"] or (parse_bytes(target.memory) if target.memory else None)
     progress = choose_progress(quiet=quiet)
     executor = open_executor(
-        engine["scheduler"], workers=engine["workers"], memory_bytes=engine["memory"], scratch=scratch
+        engine["scheduler"] or target.scheduler,
+        workers=engine["workers"] or target.workers,
+        memory_bytes=memory,
+        scratch=scratch,
+        target=target,
+        store_url=store_url,
+        note=progress.note,
     )
     try:
         progress.start(f"export {dataset}")

@@ -9,6 +9,7 @@ from featureflow.core.errors import FeatureflowError
 
 if TYPE_CHECKING:
     from featureflow.datasets.store import Store
+    from featureflow.spec.models import Target
 
 _SPEC_NAMES = ("featureflow.yaml", "featureflow.yml", "configs")
 
@@ -32,6 +33,14 @@ def open_store(url: str | None, target: str | None) -> Store:
     from featureflow.datasets.store import open as open_url
 
     return open_url(url if url is not None else _default_store(target))
+
+
+def target_here(name: str | None) -> Target:
+    """The target of the project in this folder that ``--target`` names; an empty one without a name."""
+    from featureflow.api import Project
+    from featureflow.spec.models import Target
+
+    return Target() if name is None else Project(target=name).target
 
 
 def _default_store(target: str | None) -> str:

@@ -13,8 +13,6 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from featureflow.core.storage import is_local, local_path
-
 #: For processes that we start, before they do.
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -49,15 +47,13 @@ class WorkerReport:
     problem: str = ""
 
 
-def prepare_process(scratch: str, store_url: str, spill_directory: str) -> WorkerReport:
+def prepare_process(scratch: str, spill_directory: str) -> WorkerReport:
     """Set what can still be set in a running process, and try what tasks will need.
 
     Parameters
     ----------
     scratch
         Folder for temporary files; made if it is not there.
-    store_url
-        Where tables are; empty for none.
     spill_directory
         Where Dask writes what does not fit into memory.
     """
@@ -65,7 +61,7 @@ def prepare_process(scratch: str, store_url: str, spill_directory: str) -> Worke
     _limit_arrow()
     _limit_native_pools()
     _limit_malloc()
-    problem = _problem_of_scratch(scratch) or _problem_of_store(store_url)
+    problem = _problem_of_scratch(scratch)
     if _in_memory(spill_directory):
         warnings.append(
             f"Dask spills to {spill_directory}, which is in memory. Start workers with --local-directory on a disk."
@@ -121,17 +117,6 @@ def _problem_of_scratch(scratch: str) -> str:
             f"can't write to its scratch folder {scratch}: {error.strerror}. "
             "Set FEATUREFLOW_SCRATCH on that host to a folder on a disk of its own, or give --scratch."
         )
-
-
-def _problem_of_store(store_url: str) -> str:
-    if not store_url:
-        return ""
-    if is_local(store_url):
-        path = local_path(store_url)
-        if not os.path.isdir(path) and not os.path.isdir(os.path.dirname(path)):
-            return f"can't see the store {path}. It must be on a file system that all hosts share, or a URL such as s3://…"
-        return ""
-    return ""
 
 
 def _in_memory(folder: str) -> bool:

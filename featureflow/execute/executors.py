@@ -12,23 +12,22 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
-from uuid import uuid4
 
-from featureflow.core.errors import PlanError, Unreachable
+from featureflow.core.errors import PlanError
+from featureflow.execute.dask_executor import DaskExecutor
+from featureflow.execute.environment import WORKER_ENVIRONMENT
 from featureflow.execute.task import Task
+from featureflow.spec.targets import Target
 
-#: What worker processes need: native pools of one thread (a task is the unit of parallelism), an allocator that
-#: gives memory back (Dask counts what it holds as the task's), trimming.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "POLARS_MAX_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
-}
+__all__ = [
+    "WORKER_ENVIRONMENT",
+    "DaskExecutor",
+    "Executor",
+    "ThreadExecutor",
+    "keep_freed_memory",
+    "open_executor",
+    "usable_cores",
+]
 
 
 class Executor(Protocol):
@@ -41,6 +40,8 @@ class Executor(Protocol):
     memory_bytes: int | None
     #: One line for people: what it is and where.
     description: str
+    #: Link to a page that shows the workers; None if there is none.
+    dashboard: str | None
 
     def submit(self, tasks: list[Task]) -> None:
         """Start tasks."""
@@ -61,6 +62,7 @@ class ThreadExecutor:
     def __init__(self, n_threads: int) -> None:
         self.slots = self.threads = n_threads
         self.memory_bytes: int | None = None
+        self.dashboard: str | None = None
         self.description = f"{n_threads} threads in this process"
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="featureflow")
         self._keys: dict[Future[Any], str] = {}
@@ -87,70 +89,6 @@ class ThreadExecutor:
     def close(self) -> None:
         """See `Executor`."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class DaskExecutor:
-    """Workers of a Dask cluster, through its client.
-
-    Parameters
-    ----------
-    client
-        A connected ``distributed.Client``.
-    owned
-        Things to close with the executor (a cluster that was started for it); none for a client of the user's.
-    """
-
-    def __init__(self, client: Any, owned: tuple[Any, ...] = (), description: str = "") -> None:
-        from distributed import as_completed
-
-        self.client = client
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        self.slots = max(1, sum(worker["nthreads"] for worker in workers))
-        self.threads = max((worker["nthreads"] for worker in workers), default=1)
-        limits = [int(worker["memory_limit"]) for worker in workers if worker.get("memory_limit")]
-        # the net under the tasks (Dask's spill) begins at 60 % of a worker's limit: stay above it
-        self.memory_bytes: int | None = int(0.6 * min(limits)) if limits else None
-        self.description = description or f"Dask at {client.scheduler.address}, {self.slots} threads"
-        self._owned = owned
-        # keys are names of content within one build; on a shared scheduler another build may go into another store
-        self._name = uuid4().hex[:8]
-        self._pending = as_completed(loop=client.loop)
-        self._futures: dict[Any, str] = {}
-
-    def submit(self, tasks: list[Task]) -> None:
-        """See `Executor`. One message to the scheduler for a batch: a third of the cost of one each."""
-        by_function: dict[Callable[..., Any], list[Task]] = {}
-        for task in tasks:
-            by_function.setdefault(task.function, []).append(task)
-        for function, batch in by_function.items():
-            futures = self.client.map(
-                function,
-                *zip(*(task.arguments for task in batch), strict=True),
-                key=[f"ff-{function.__name__}-{self._name}-{task.key}" for task in batch],
-                pure=False,
-            )
-            for future, task in zip(futures, batch, strict=True):
-                self._futures[future] = task.key
-                self._pending.add(future)
-
-    def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
-        """See `Executor`."""
-        done = []
-        for future in self._pending.next_batch(block=True):
-            error = future.exception()
-            done.append((self._futures.pop(future), None if error is not None else future.result(), error))
-            future.release()  # before the driver can submit the same key again, else it would get this result
-        return done
-
-    def cancel(self) -> None:
-        """See `Executor`."""
-        self.client.cancel(list(self._futures), force=True)
-        self._futures.clear()
-
-    def close(self) -> None:
-        """See `Executor`."""
-        for thing in self._owned:
-            thing.close()
 
 
 def keep_freed_memory() -> None:
@@ -180,66 +118,58 @@ def open_executor(
     workers: int | None = None,
     memory_bytes: int | None = None,
     scratch: str,
+    target: Target | None = None,
+    store_url: str = "",
+    note: Callable[[str], None] = lambda _: None,
 ) -> Executor:
-    """Open what ``--scheduler`` names: ``threads``, ``local`` or an address such as ``tcp://10.0.0.1:8786``.
+    """Open what ``--scheduler`` or a target names.
 
     Without a name: threads where at most four cores are usable (a second process would cost more memory and start-up
     than it wins, since kernels, readers and writers run without the GIL), else a local cluster.
 
+    Parameters
+    ----------
+    scheduler
+        ``threads``, ``local`` or an address such as ``tls://10.0.0.1:8786``; comes before the target's ``cluster``.
+    client
+        A client of the user's, which comes before everything else and is not closed.
+    workers, memory_bytes
+        Number of workers (of threads for ``threads``), memory of each.
+    scratch
+        The driver's folder for temporary files.
+    target
+        The rest: ``cluster``, ``adaptive``, ``threads``, ``tls``, ``insecure``, ``wait``, ``exchange``, ``cache``.
+    store_url
+        What workers must be able to see; empty for nothing.
+    note
+        Gets lines for people while something takes long.
+
     Raises
     ------
     Unreachable
-        If nothing answers at the address within 10 s.
+        If nothing answers at the address within 10 s, no worker comes in time, or a worker can't see the store.
     PlanError
-        For any other name.
+        For an unknown name, a class that is not allowed, an unencrypted scheduler on another host, other libraries.
     """
+    target = target or Target()
+    if client is None and scheduler is None and target.cluster is None:
+        scheduler = "threads" if usable_cores() <= 4 else "local"
+    if client is None and scheduler == "threads":
+        return ThreadExecutor(workers or target.threads or usable_cores())
+
+    from featureflow.execute import clusters
+    from featureflow.execute.workers import WorkerSettings
+
+    settings = WorkerSettings(scratch, store_url, target.cache, target.exchange)
     if client is not None:
-        return DaskExecutor(client)
-    cores = usable_cores()
+        return DaskExecutor(client, settings=settings, note=note)
+    wish = clusters.Wish(scratch, workers, target.threads, memory_bytes)
     if scheduler is None:
-        scheduler = "threads" if cores <= 4 else "local"
-    if scheduler == "threads":
-        return ThreadExecutor(workers or cores)
+        return clusters.start_cluster(target, wish, settings, note)
     if scheduler == "local":
-        return _local_cluster(workers, memory_bytes, cores, scratch)
+        return clusters.local_cluster(wish, settings, note)
     if "://" in scheduler:
-        return _connect(scheduler)
+        return clusters.connect(scheduler, target, settings, note)
     raise PlanError(
         f"--scheduler {scheduler!r} is unknown. Give threads, local or an address such as tcp://host:8786."
     )
-
-
-def _local_cluster(workers: int | None, memory_bytes: int | None, cores: int, scratch: str) -> Executor:
-    import dask
-    from distributed import Client, LocalCluster
-
-    # processes = cores / 4 with four threads each: one memory limit and cache per process, few connections
-    n_workers = workers or max(1, cores // 4)
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
-        cluster = LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=max(1, cores // n_workers),
-            memory_limit=memory_bytes or "auto",
-            host="127.0.0.1",
-            dashboard_address=None,  # its default listens on every interface
-            local_directory=os.path.join(scratch, "dask"),
-        )
-    client = Client(cluster)
-    return DaskExecutor(client, (client, cluster), f"local Dask cluster, {n_workers} processes")
-
-
-def _connect(address: str) -> Executor:
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout="10s", set_as_default=False)
-    except (OSError, TimeoutError) as error:
-        raise Unreachable(
-            f"No Dask scheduler answers at {address}: {error}. Is it running, and is the address right?"
-        ) from error
-    if not client.scheduler_info(n_workers=-1)["workers"]:
-        client.close()
-        raise Unreachable(
-            f"The Dask scheduler at {address} has no workers. Start some: dask worker {address}"
-        )
-    return DaskExecutor(client, (client,))

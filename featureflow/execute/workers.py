@@ -80,7 +80,7 @@ class EnvironmentPlugin(WorkerPlugin):
             return
         settle(host_of(worker.address), os.environ.get("FEATUREFLOW_SCRATCH"))
         scratch = own_scratch(settings.scratch)
-        _report[:] = [prepare_process(scratch, settings.store_url, str(worker.local_directory))]
+        _report[:] = [prepare_process(scratch, str(worker.local_directory))]
 
 
 def environment_plugins(settings: WorkerSettings) -> list[WorkerPlugin]:
@@ -103,7 +103,7 @@ def install_plugins(
     PlanError
         If libraries of a worker differ from the driver's; holds a table of the differences.
     Unreachable
-        If a worker can't write to its scratch folder, or can't see the store.
+        If a worker can't write to its scratch folder.
 
     Notes
     -----

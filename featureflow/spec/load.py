@@ -15,6 +15,7 @@ from featureflow.spec.messages import Finding
 from featureflow.spec.models import Project
 from featureflow.spec.paths import Path, path_text
 from featureflow.spec.resolve import resolved
+from featureflow.spec.targets import written_secrets
 from featureflow.spec.validate import validate
 from featureflow.spec.yaml_text import LIMIT_BYTES, TOO_LARGE, Node, Parsed, decode, parse
 
@@ -139,6 +140,7 @@ def _load(
         if not _follows(tree, finding, badly_written):
             shown = without_values(finding.message, values.at(finding.path))
             problems.append(_located(tree, finding._replace(message=shown)))
+    problems += [_located(tree, Finding(*found)) for found in written_secrets(values.raw)]
     if problems:
         raise SpecError(list(dict.fromkeys(problems)))
     return LoadedProject(

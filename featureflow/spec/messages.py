@@ -50,6 +50,9 @@ _EXAMPLES = {
     "select": "a mapping such as {missing: 0.9, correlation: 0.95}",
     "window": "a mapping such as {closed: left, delay: 0s}",
     "availability": "a mapping such as {interval: 1d, delay: 2h}",
+    "cluster": "a mapping such as {class: dask_jobqueue.SLURMCluster, queue: batch}",
+    "adaptive": "a mapping such as {minimum: 0, maximum: 40}",
+    "tls": "a mapping such as {ca: ca.pem, cert: me.pem, key: me-key.pem}",
     "row_count": "a mapping such as {min: 1, max: 1000}",
 }
 

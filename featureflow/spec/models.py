@@ -28,12 +28,15 @@ from featureflow.spec.features import (
 from featureflow.spec.fields import AsTuple, SpecModel, TableName, Text
 from featureflow.spec.ops import Op
 from featureflow.spec.sources import Source, SourceOptions, Udf
+from featureflow.spec.targets import Adaptive, Cluster, Target, Tls
 
 __all__ = [
+    "Adaptive",
     "AggregateEntry",
     "Availability",
     "Check",
     "CheckEntry",
+    "Cluster",
     "Dataset",
     "Every",
     "Feature",
@@ -45,6 +48,7 @@ __all__ = [
     "SourceOptions",
     "SpecTest",
     "Target",
+    "Tls",
     "Udf",
     "WindowDefaults",
     "WindowRule",
@@ -61,18 +65,6 @@ class SpecTest(SpecModel):
     expect: dict[str, Annotated[tuple[dict[str, Any], ...], AsTuple()]] = Field(
         description="Feature table or dataset to rows that it must have; columns that are left out may have any value."
     )
-
-
-class Target(SpecModel):
-    """Where one `--target` runs; what is omitted comes from the project or the command line."""
-
-    store: Text | None = None
-    scheduler: Text | None = Field(
-        default=None, description="local, threads, or the URL of a Dask scheduler."
-    )
-    workers: Annotated[int, Field(ge=1)] | None = None
-    memory: Text | None = Field(default=None, description="For each worker, such as 8GB.")
-    scratch: Text | None = Field(default=None, description="Folder on a fast local disk.")
 
 
 class Project(SpecModel):

@@ -15,6 +15,7 @@ from featureflow.spec.rules.learning import learning_rules
 from featureflow.spec.rules.scope import Scope
 from featureflow.spec.rules.sources import source_rules
 from featureflow.spec.rules.tables import table_rules
+from featureflow.spec.rules.targets import target_rules
 
 #: every family of rules; the findings are sorted by place afterwards
 RULES: tuple[Callable[[Scope], Iterator[Finding]], ...] = (
@@ -24,4 +25,5 @@ RULES: tuple[Callable[[Scope], Iterator[Finding]], ...] = (
     check_rules,
     dataset_rules,
     learning_rules,
+    target_rules,
 )

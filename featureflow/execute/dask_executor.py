@@ -1,0 +1,198 @@
+"""Tasks on the workers of a Dask cluster: sent in batches, awaited with an eye on the cluster itself.
+
+Workers may come and go; the executor's `slots` follow. When the scheduler dies, or no worker is left for too long,
+the build ends with an error that says so: what is on disk stays, and the next build goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future as PlainFuture
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+from uuid import uuid4
+
+from featureflow.core.errors import PlanError, Unreachable
+from featureflow.execute.task import Task
+
+#: How often it is asked which workers there are.
+LOOK_EVERY_SECONDS = 2.0
+#: A scheduler that does not answer for so long is taken as dead. A busy one answers within seconds.
+SILENCE_SECONDS = 60.0
+#: How long to wait for a result before looking whether the cluster is still there.
+_PATIENCE_SECONDS = 0.5
+#: People get a line this often while there are no workers.
+_NOTE_EVERY_SECONDS = 30.0
+
+
+class DaskExecutor:
+    """Workers of a Dask cluster, through its client.
+
+    Parameters
+    ----------
+    client
+        A connected ``distributed.Client``.
+    owned
+        Things to close with the executor (a cluster that was started for it); none for a client of the user's.
+    settings
+        `WorkerSettings` for the plugins that workers get; None installs none.
+    note
+        Gets lines for people.
+    wait_seconds
+        How long there may be no worker before the build gives up.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        owned: tuple[Any, ...] = (),
+        description: str = "",
+        *,
+        settings: Any = None,
+        note: Callable[[str], None] = lambda _: None,
+        wait_seconds: float = 60.0,
+    ) -> None:
+        from featureflow.execute.clusters import dashboard_of, wait_for_workers
+
+        if client.asynchronous:
+            raise PlanError("client: it is asynchronous. Give one that was made without asynchronous=True.")
+        self.client = client
+        if settings is not None:
+            from featureflow.execute.workers import install_plugins
+
+            wait_for_workers(client, "The cluster", wait_seconds, note, "Start some.")
+            install_plugins(client, settings, note)
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        self.slots = max(1, sum(worker["nthreads"] for worker in workers))
+        self.threads = max((worker["nthreads"] for worker in workers), default=1)
+        limits = [int(worker["memory_limit"]) for worker in workers if worker.get("memory_limit")]
+        # the net under the tasks (Dask's spill) begins at 60 % of a worker's limit: stay above it
+        self.memory_bytes: int | None = int(0.6 * min(limits)) if limits else None
+        self.description = description or f"Dask at {client.scheduler.address}, {self.slots} threads"
+        self.dashboard = dashboard_of(client)
+        self._owned = owned
+        self._note, self._wait_seconds = note, wait_seconds
+        # keys are names of content within one build; on a shared scheduler another build may go into another store
+        self._name = uuid4().hex[:8]
+        self._done: SimpleQueue[Any] = SimpleQueue()
+        self._futures: dict[Any, str] = {}
+        self._looked = time.monotonic()
+        self._looking: PlainFuture[dict[str, int]] | None = None
+        self._deserted: float | None = None
+        self._told = 0.0
+
+    def submit(self, tasks: list[Task]) -> None:
+        """See `Executor`. One message to the scheduler for a batch: a third of the cost of one each."""
+        by_function: dict[Callable[..., Any], list[Task]] = {}
+        for task in tasks:
+            by_function.setdefault(task.function, []).append(task)
+        for function, batch in by_function.items():
+            futures = self.client.map(
+                prepared(function),
+                *zip(*(task.arguments for task in batch), strict=True),
+                key=[f"ff-{name_of(function)}-{self._name}-{task.key}" for task in batch],
+                pure=False,
+            )
+            for future, task in zip(futures, batch, strict=True):
+                self._futures[future] = task.key
+                future.add_done_callback(self._done.put)
+
+    def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
+        """See `Executor`.
+
+        Raises
+        ------
+        Unreachable
+            If the scheduler is gone, or there are no workers for too long.
+        """
+        done: list[tuple[str, Any, BaseException | None]] = []
+        while not done:
+            self._watch()
+            for future in self._finished():
+                key = self._futures.pop(future, None)
+                if key is None:  # was cancelled
+                    continue
+                error = future.exception()
+                if getattr(error, "reason", "") == "scheduler-connection-lost":
+                    raise self._lost()
+                done.append((key, None if error is not None else future.result(), error))
+                future.release()  # before the driver can submit the same key again, else it would get this result
+        return done
+
+    def _finished(self) -> list[Any]:
+        """Futures that are done; waits a little for the first."""
+        found: list[Any] = []
+        with suppress(Empty):
+            found.append(self._done.get(timeout=_PATIENCE_SECONDS))
+            while True:
+                found.append(self._done.get_nowait())
+        return found
+
+    def _watch(self) -> None:
+        """See whether the scheduler is there, and which workers; never waits for an answer."""
+        if self.client.status != "running":
+            raise self._lost()
+        now = time.monotonic()
+        if self._looking is not None and self._looking.done():
+            failed = self._looking.exception()  # it is gone, which the client notices as well
+            if failed is None:
+                self._counted(sum(self._looking.result().values()), now)
+            self._looking = None
+        if self._looking is None and now - self._looked >= LOOK_EVERY_SECONDS:
+            self._looked = now
+            self._looking = asyncio.run_coroutine_threadsafe(
+                self.client.scheduler.ncores(), self.client.loop.asyncio_loop
+            )
+        elif now - self._looked > SILENCE_SECONDS:
+            raise self._lost(f"has not answered for {SILENCE_SECONDS:.0f} s")
+
+    def _counted(self, threads: int, now: float) -> None:
+        self.slots = max(1, threads)
+        if threads:
+            self._deserted = None
+            return
+        self._deserted = self._deserted or now
+        if now - self._deserted > self._wait_seconds:
+            raise Unreachable(
+                f"{self.description}: there have been no workers for {self._wait_seconds:.0f} s. Start some and "
+                "build again: what was computed is on disk and counts."
+            )
+        if now - self._told > _NOTE_EVERY_SECONDS:
+            self._told = now
+            self._note(f"{self.description}: all workers are gone; waiting for new ones.")
+
+    def _lost(self, what: str = "is gone") -> Unreachable:
+        return Unreachable(
+            f"The Dask scheduler {what} ({self.description}). Start it again and build again: "
+            "what was computed is on disk and counts."
+        )
+
+    def cancel(self) -> None:
+        """See `Executor`."""
+        futures = list(self._futures)
+        self._futures.clear()
+        if self.client.status == "running":
+            with suppress(Exception):  # the scheduler may be gone; the error that led here is the one to tell
+                self.client.cancel(futures, force=True)
+
+    def close(self) -> None:
+        """See `Executor`."""
+        for thing in self._owned:
+            with suppress(Exception):  # closing twice, or after the scheduler: nothing is left to be done
+                thing.close()
+
+
+def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, run only on workers that could be prepared."""
+    from featureflow.execute.workers import run_prepared
+
+    return partial(run_prepared, function)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Name of a task's function, for the dashboard."""
+    return str(getattr(function, "__name__", type(function).__name__))
