@@ -29,7 +29,7 @@ from hashlib import blake2b
 import xxhash
 
 from featureflow.core.cache_packs import Packs
-from featureflow.core.meter import counted, moved, spent
+from featureflow.core.meter import counted
 
 log = logging.getLogger(__name__)
 
@@ -110,20 +110,18 @@ class ChunkCache:
             self._turn_off(error)
 
     def get(self, url: str, version: str, start: int, stop: int) -> bytes | None:
-        """Read bytes ``[start, stop)`` of an object; None if they are not here, or damaged."""
+        """Read bytes ``[start, stop)`` of an object; None if they are not here, or damaged.
+
+        Counts ``cache hits``, ``cache misses``, ``cache damaged``; seconds and bytes are counted by the caller.
+        """
         name = _object(url, version)
-        with spent("nvme read"):
-            found = self._packs.get(_key(name, start, stop)) if stop - start < PACKED_BELOW else None
-            if found is not None and found.damaged:
-                counted("cache damaged")
-            data = found.data if found is not None else None
-            if data is None:
-                data = self._from_file(name, start, stop)
+        found = self._packs.get(_key(name, start, stop)) if stop - start < PACKED_BELOW else None
+        if found is not None and found.damaged:
+            counted("cache damaged")
+        data = found.data if found is not None else None
         if data is None:
-            counted("cache misses")
-            return None
-        counted("cache hits")
-        moved("nvme read", len(data))
+            data = self._from_file(name, start, stop)
+        counted("cache misses" if data is None else "cache hits")
         return data
 
     def put(self, url: str, version: str, start: int, stop: int, data: bytes | memoryview) -> None:

@@ -20,6 +20,8 @@ class Task:
     reads
         What it reads that a host may have on its disk, as (name, bytes): a placement that follows the bytes puts the
         task where most of them are.
+    host
+        Where it should run if it can; set by the driver. Another host takes it if this one is gone or others are idle.
     """
 
     key: str
@@ -27,3 +29,8 @@ class Task:
     arguments: tuple[Any, ...]
     label: str
     reads: tuple[tuple[str, int], ...] = ()
+    host: str = ""
+
+
+class WorkerDied(Exception):
+    """The workers that ran a task died, so often that the cluster has given it up; maybe because of another task."""
