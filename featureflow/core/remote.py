@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ GAP = 512 << 10
 PIECE = 8 << 20
 #: Requests at the same moment, of all threads of the process.
 IN_FLIGHT = 32
+_NO_RANGE = "InvalidRange"
+_STREAM_BYTES = 32 << 20
 
 
 class RangeCache(Protocol):
@@ -33,8 +36,8 @@ class RangeCache(Protocol):
 
     ``version`` is :attr:`featureflow.core.storage.RawFile.version`, or "" for an object that never changes under its
     name. Ranges are those that were asked for (column chunks, tails), not the requests that they were merged into.
-    The seconds and bytes of ``get`` are metered by the caller. Errors of the disk are the cache's own business: it
-    gives None, or keeps nothing.
+    The cache meters what it reads (``nvme read``). Errors of its disk are its own business: it gives None, or keeps
+    nothing.
     """
 
     def get(self, url: str, version: str, start: int, stop: int) -> bytes | None:
@@ -92,12 +95,10 @@ def begin_fetch(url: str, version: str, ranges: Sequence[Range]) -> Fetch:
     cache = _cache
     found: dict[Range, bytes] = {}
     if cache is not None:
-        with spent("nvme read"):
-            for start, stop in dict.fromkeys(ranges):
-                data = cache.get(url, version, start, stop)
-                if data is not None:
-                    found[start, stop] = data
-        moved("nvme read", sum(map(len, found.values())))
+        for start, stop in dict.fromkeys(ranges):
+            data = cache.get(url, version, start, stop)
+            if data is not None:
+                found[start, stop] = data
     missing = sorted({(a, b) for a, b in ranges if b > a} - found.keys())
     pieces = _pieces(merged(missing))
     pool = _threads() if pieces else None
@@ -192,15 +193,23 @@ def _get(url: str, version: str, start: int, stop: int) -> Any:
 
         with s3.asking(url):
             store, key = s3.connect(url)
-            got = obstore.get(store, key, options={"range": (start, stop)})
+            try:
+                got = obstore.get(store, key, options={"range": (start, stop)})
+            except obstore.exceptions.GenericError as error:
+                if _NO_RANGE not in str(error):
+                    raise
+                raise _too_short(url, stop) from None
             _check_version(url, version, got.meta["e_tag"])
             data = got.bytes()
     if len(data) != stop - start:
-        raise SourceError(
-            f"{url}: has fewer bytes than when it was listed ({start + len(data)} instead of {stop} or more). "
-            "Was it replaced meanwhile? Run again."
-        )
+        raise _too_short(url, stop)
     return data
+
+
+def _too_short(url: str, stop: int) -> SourceError:
+    return SourceError(
+        f"{url}: has fewer bytes than when it was listed (at least {stop} then). Was it replaced meanwhile? Run again."
+    )
 
 
 def _check_version(url: str, version: str, e_tag: str | None) -> None:
@@ -212,6 +221,22 @@ def _check_version(url: str, version: str, e_tag: str | None) -> None:
             f"{url}: was replaced since it was listed (its ETag was {version.removeprefix('etag:')} and is {now}). "
             "Run again: the new content is planned like any new data."
         )
+
+
+def stream(url: str, size: int) -> Iterator[bytes]:
+    """Read a whole object of a known size piece by piece, a few pieces ahead; errors as of :func:`fetch_ranges`."""
+    ends = [*range(0, size, _STREAM_BYTES), size] if size else []
+    ahead: deque[Fetch] = deque()
+    try:
+        for piece in itertools.pairwise(ends):
+            ahead.append(begin_fetch(url, "", [piece]))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()[0]
+        while ahead:
+            yield ahead.popleft().result()[0]
+    finally:
+        for fetch in ahead:
+            fetch.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +277,7 @@ def _tail(url: str, length: int) -> Tail:
         try:
             got = obstore.get(store, key, options={"range": {"suffix": length}})
         except obstore.exceptions.GenericError as error:
-            if "InvalidRange" not in str(error):  # what S3 says to any range of an empty object
+            if _NO_RANGE not in str(error):  # what S3 says to any range of an empty object
                 raise
             got = obstore.get(store, key)
         e_tag = (got.meta["e_tag"] or "").removeprefix("W/").strip('"')
@@ -266,10 +291,13 @@ class RangedFile:
     ----------
     url, version, size
         Of the object; ``version`` as of :func:`fetch_ranges`.
+    tail
+        Its last bytes, which stay.
     """
 
-    def __init__(self, url: str, version: str, size: int) -> None:
+    def __init__(self, url: str, version: str, size: int, tail: bytes = b"") -> None:
         self._url, self._version, self.size = url, version, size
+        self._tail, self._tail_start = tail, size - len(tail)
         self._held: dict[Range, bytes] = {}
         self._place = 0
         self.closed = False
@@ -279,8 +307,12 @@ class RangedFile:
         self._held[start, start + len(data)] = data
 
     def release(self) -> None:
-        """Forget all bytes."""
+        """Forget all bytes but the tail."""
         self._held.clear()
+
+    def missing(self, ranges: Sequence[Range]) -> list[Range]:
+        """Those that do not lie in the tail."""
+        return [each for each in ranges if each[0] < self._tail_start]
 
     def read(self, n: int = -1) -> bytes:
         """Read from the current place."""
@@ -289,6 +321,8 @@ class RangedFile:
         self._place = max(start, stop)
         if stop <= start:
             return b""
+        if start >= self._tail_start:
+            return self._tail[start - self._tail_start : stop - self._tail_start]
         for (a, b), data in self._held.items():
             if a <= start and stop <= b:
                 return data if (a, b) == (start, stop) else data[start - a : stop - a]

@@ -17,11 +17,11 @@ from featureflow.core.meter import spending
 from featureflow.core.storage import (
     delete,
     exists,
-    filesystem,
     is_local,
     join,
     local_path,
     read_bytes,
+    walk,
     write_atomic,
 )
 
@@ -40,14 +40,7 @@ def list_tree(url: str) -> dict[str, int]:
             for folder, _, names in os.walk(root)
             for name in names
         }
-    fs, path = filesystem(url)
-    fs.invalidate_cache()
-    try:
-        found = fs.find(path, detail=True)
-    except FileNotFoundError:
-        return {}
-    root = path.rstrip("/") + "/"
-    return {name[len(root) :]: int(info["size"]) for name, info in found.items() if name.startswith(root)}
+    return {path: size for path, size, _ in walk(url)}
 
 
 @spending("write")
@@ -62,9 +55,7 @@ def write_file(folder: str, path: str, buffers: Sequence[Buffer]) -> ShardFile:
         size += memoryview(buffer).nbytes
     url = join(folder, path)
     if not is_local(url):
-        fs, target = filesystem(url)
-        fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        fs.pipe_file(target, b"".join(bytes(buffer) for buffer in buffers))
+        write_atomic(url, b"".join(buffers))
         return ShardFile(path, size, digest.hexdigest())
     target = local_path(url)
     os.makedirs(os.path.dirname(target), exist_ok=True)

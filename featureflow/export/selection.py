@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.meter import spending
+from featureflow.core.remote_parquet import RemoteParquet, open_stored
 from featureflow.core.roles import EMBARGOED
-from featureflow.core.storage import filesystem, is_local, local_path
+from featureflow.core.storage import is_local, local_path
 from featureflow.export.inputs import TRAIN, WHOLE, Plan
 from featureflow.kernels.hashing import hash_int64
 
@@ -24,17 +25,20 @@ from featureflow.kernels.hashing import hash_int64
 REASONS = {-1: "embargoed", -2: "sampled_out", -3: "unlabelled"}
 
 
-def open_parquet(url: str) -> pq.ParquetFile:
+def open_parquet(url: str) -> pq.ParquetFile | RemoteParquet:
     """Open a Parquet file of the dataset, local or not."""
     if is_local(url):
         return pq.ParquetFile(local_path(url), memory_map=True)
-    fs, path = filesystem(url)
-    return pq.ParquetFile(fs.open(path, "rb"), pre_buffer=True)
+    return open_stored(url)
 
 
 @spending("decode")
-def read_columns(file: pq.ParquetFile, row_groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+def read_columns(
+    file: pq.ParquetFile | RemoteParquet, row_groups: Sequence[int], columns: Sequence[str]
+) -> pa.Table:
     """Read columns of some row groups, on this thread alone: a task is the unit of parallelism."""
+    if isinstance(file, RemoteParquet):
+        return file.read(list(dict.fromkeys(columns)), list(row_groups), use_threads=False)
     return file.read_row_groups(list(row_groups), columns=list(dict.fromkeys(columns)), use_threads=False)
 
 

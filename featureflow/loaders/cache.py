@@ -15,12 +15,11 @@ from typing import Any
 import xxhash
 
 from featureflow.contracts.shard_manifest import ShardFile
-from featureflow.core import storage
-from featureflow.core.errors import CorruptionError, FeatureflowError, Unreachable
+from featureflow.core.errors import CorruptionError, FeatureflowError, SourceError
+from featureflow.core.remote import stream
 
 BUDGET_VARIABLE = "FEATUREFLOW_SHARD_CACHE_BYTES"
 _DEFAULT_BUDGET = 64 << 30
-_PIECE = 4 << 20
 _THREADS = 4  # one connection rarely fills the network
 
 
@@ -155,7 +154,7 @@ class ShardCache:
         handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(path))
         try:
             with os.fdopen(handle, "wb") as target:
-                for piece in _pieces(url):
+                for piece in _pieces(url, file.bytes):
                     digest.update(piece)
                     size += len(piece)
                     target.write(piece)
@@ -188,17 +187,12 @@ class ShardCache:
                 left -= size
 
 
-def _pieces(url: str) -> Iterator[bytes]:
+def _pieces(url: str, size: int) -> Iterator[bytes]:
     """Read a remote file piece by piece."""
-    fs, path = storage.filesystem(url)
     try:
-        with fs.open(path, "rb", cache_type="none") as opened:
-            while piece := opened.read(_PIECE):
-                yield piece
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # clients raise botocore, aiohttp, google errors: no common base to name
-        raise Unreachable(f"{url}: the store can't be reached: {type(error).__name__}: {error}") from error
+        yield from stream(url, size)
+    except SourceError as error:
+        raise CorruptionError(f"shard {url}: {error}") from error
 
 
 @contextmanager

@@ -7,7 +7,6 @@ be finished work that the next build will find.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -127,7 +126,7 @@ def _unneeded(
         published = datetime.fromisoformat(version.published)
         released.update((file.path, published) for file in read_state(table_url, version).files)
     recorded = {versions.read_version(table_url, n).record for n in versions.list_versions(table_url)}
-    for path, size, changed in _walk(table_url):
+    for path, size, changed in storage.walk(table_url):
         if path in needed or path.startswith(f"{layout.LOG}/"):
             continue
         if path.startswith("_ff/"):
@@ -138,21 +137,3 @@ def _unneeded(
         # A file that was touched after its version was published is being reused by a build (find_staged touches).
         elif changed < before or (path in released and changed <= released[path]):
             yield path, size
-
-
-def _walk(table_url: str) -> Iterator[tuple[str, int, datetime]]:
-    """Every object below a table: path, size, when it was last changed."""
-    if storage.is_local(table_url):
-        root = storage.local_path(table_url)
-        for folder, _, names in os.walk(root):
-            for file_name in names:
-                path = os.path.join(folder, file_name)
-                try:
-                    stat = os.stat(path)
-                except FileNotFoundError:  # a build has renamed its temporary file meanwhile
-                    continue
-                yield os.path.relpath(path, root), stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC)
-        return
-    fs, base = storage.filesystem(table_url)
-    for path, info in fs.find(base, detail=True).items():
-        yield path[len(base.rstrip("/")) + 1 :], int(info["size"]), fs.modified(path)

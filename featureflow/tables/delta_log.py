@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from featureflow.core import storage
+from featureflow.core import s3, storage
 from featureflow.tables import layout
 from featureflow.tables.schema_json import field_to_json
 
@@ -162,11 +162,15 @@ def encode(
     )
 
 
-def live_files(table_url: str) -> list[Live]:
-    """Files that the log lists now, whoever wrote them."""
+def _delta_table(table_url: str) -> Any:
     from deltalake import DeltaTable
 
-    rows = pa.table(DeltaTable(table_url).get_add_actions(flatten=True)).to_pylist()
+    return DeltaTable(table_url, storage_options=s3.delta_options(table_url) or None)
+
+
+def live_files(table_url: str) -> list[Live]:
+    """Files that the log lists now, whoever wrote them."""
+    rows = pa.table(_delta_table(table_url).get_add_actions(flatten=True)).to_pylist()
     prefix = "partition."
     return [
         Live(
@@ -185,6 +189,4 @@ def new_table_id() -> str:
 
 def checkpoint(table_url: str) -> None:
     """Fold the log so far into one Parquet file; other readers open the table faster then."""
-    from deltalake import DeltaTable
-
-    DeltaTable(table_url).create_checkpoint()
+    _delta_table(table_url).create_checkpoint()

@@ -26,6 +26,7 @@ from featureflow.core import storage
 from featureflow.core.errors import CorruptionError, TableError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import measuring, moved, spending, spent
+from featureflow.core.remote_parquet import open_stored
 from featureflow.tables import layout
 from featureflow.tables.encodings import Encoding, choose_encoding
 from featureflow.tables.schema_json import schema_to_json
@@ -338,9 +339,8 @@ def read_tail(url: str) -> tuple[bytes, int]:
         with open(storage.local_path(url), "rb") as file:
             size = file.seek(0, 2)
             return _tail(lambda start, stop: (file.seek(start), file.read(stop - start))[1], size), size
-    fs, path = storage.filesystem(url)
-    size = int(fs.info(path)["size"])
-    return _tail(lambda start, stop: fs.cat_file(path, start=start, end=stop), size), size
+    opened = open_stored(url)
+    return opened.tail, opened.size
 
 
 def _tail(read: Any, size: int) -> bytes:
@@ -359,7 +359,4 @@ def file_size(url: str) -> int:
     FileNotFoundError
         If it is not there.
     """
-    if storage.is_local(url):
-        return os.stat(storage.local_path(url)).st_size
-    fs, path = storage.filesystem(url)
-    return int(fs.info(path)["size"])
+    return storage.size_of(url)

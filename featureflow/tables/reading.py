@@ -22,6 +22,7 @@ import pyarrow.fs as pafs
 
 from featureflow.core import storage
 from featureflow.core.errors import CorruptionError, TableError
+from featureflow.core.remote_parquet import RemoteParquet, open_stored
 from featureflow.tables import layout
 from featureflow.tables.parquet_files import StagedFile, footer_digest, read_tail
 from featureflow.tables.pruning import Comparison, can_hold, to_arrow_filter
@@ -72,17 +73,20 @@ class Scan:
     def read(self, file: StagedFile, columns: list[str]) -> pa.Table:
         """Read the wanted rows and columns of one file."""
         where = storage.join(self.table_url, file.path)
-        self._check_footer(file, where)
+        remote = self._check_footer(file, where)
         stored = [name for name in columns if name != self.partition_column]
         filter_ = to_arrow_filter(self.comparisons, self.schema)
         try:
-            fragment = _FORMAT.make_fragment(*_arrow_path(where))
-            if stored or filter_ is not None:
+            if not (stored or filter_ is not None):
+                table = pa.table({}).select([])
+            elif remote is not None:
+                compared = list({comparison.column for comparison in self.comparisons})
+                table = remote.scan(self.schema, stored, filter_, compared)
+            else:
+                fragment = _FORMAT.make_fragment(storage.local_path(where), pafs.LocalFileSystem())
                 table = fragment.to_table(
                     schema=self.schema, columns=stored, filter=filter_, use_threads=False
                 )
-            else:
-                table = pa.table({}).select([])
             rows = table.num_rows if stored or filter_ is not None else file.rows
         except (OSError, pa.ArrowException) as error:
             raise CorruptionError(f"{where}: can't be read as it was written: {error}") from error
@@ -90,15 +94,18 @@ class Scan:
             raise CorruptionError(f"{where}: holds {rows} rows instead of {file.rows}.")
         return self._with_slice(table, file, columns, rows)
 
-    def _check_footer(self, file: StagedFile, where: str) -> None:
+    def _check_footer(self, file: StagedFile, where: str) -> RemoteParquet | None:
+        """Refuse another file than the one that was published; gives a remote one, opened."""
         try:
-            tail, size = read_tail(where)
+            remote = None if storage.is_local(where) else open_stored(where)
+            tail, size = read_tail(where) if remote is None else (remote.tail, remote.size)
         except FileNotFoundError as error:
             raise CorruptionError(f"{where}: is missing, though a version lists it.") from error
         if size != file.size or footer_digest(memoryview(tail), where) != file.footer_digest:
             raise CorruptionError(
                 f"{where}: is not the file that was published ({size} bytes, {file.size} expected)."
             )
+        return remote
 
     def _with_slice(self, table: pa.Table, file: StagedFile, columns: list[str], rows: int) -> pa.Table:
         if self.partition_column is None or self.partition_column not in columns:
@@ -126,13 +133,6 @@ def _ahead(files: tuple[StagedFile, ...], read: Callable[[StagedFile], pa.Table]
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _arrow_path(url: str) -> tuple[str, pafs.FileSystem]:
-    if storage.is_local(url):
-        return storage.local_path(url), pafs.LocalFileSystem()
-    fs, path = storage.filesystem(url)
-    return path, pafs.PyFileSystem(pafs.FSSpecHandler(fs))
 
 
 def time_bound(value: str | date | datetime | None, name: str) -> datetime | None:

@@ -9,15 +9,19 @@ from typing import Any
 import pyarrow as pa
 
 from featureflow.core.errors import SourceError, Unreachable
-from featureflow.core.storage import RawFile, is_local, join, local_path
+from featureflow.core.s3 import delta_options, is_s3
+from featureflow.core.storage import RawFile, is_local, join, list_names, local_path
 
 #: Reader features under which the Parquet files alone are not the table
+_WILDCARDS = set("*?[")
 _UNREADABLE = {"deletionVectors", "columnMapping"}
 
 
 def is_delta(path: str) -> bool:
-    """Whether a local folder holds a Delta table."""
-    return is_local(path) and os.path.isdir(os.path.join(local_path(path), "_delta_log"))
+    """Whether a folder holds a Delta table."""
+    if is_local(path):
+        return os.path.isdir(os.path.join(local_path(path), "_delta_log"))
+    return is_s3(path) and not _WILDCARDS & set(path) and bool(list_names(join(path, "_delta_log")))
 
 
 def snapshot(path: str, version: int | None) -> tuple[list[RawFile], pa.Schema, list[str], int]:
@@ -60,7 +64,7 @@ def _open(path: str, version: int | None) -> Any:
     if is_local(path) and not os.path.isdir(where):
         raise SourceError(f"{path}: there is no such folder.")
     try:
-        return deltalake.DeltaTable(where, version=version)
+        return deltalake.DeltaTable(where, version=version, storage_options=delta_options(path) or None)
     except TableNotFoundError as error:
         raise SourceError(f"{path}: there is no Delta table{at}.") from error
     except DeltaError as error:

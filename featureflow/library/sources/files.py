@@ -10,16 +10,16 @@ import pyarrow as pa
 
 from featureflow.contracts.source import Group, TimeColumn
 from featureflow.core.errors import SourceError, Unreachable
-from featureflow.core.storage import RawFile, filesystem, is_local
+from featureflow.core.remote import fetch_ranges
+from featureflow.core.storage import RawFile, is_local
 from featureflow.library.sources.casts import MisfitError, cast
 
 
 def open_file(file: RawFile) -> pa.NativeFile:
-    """Open for random access."""
+    """Open for random access; a remote file is fetched as a whole, in several requests at a time."""
     if is_local(file.path):
         return pa.OSFile(file.path, "rb")
-    fs, path = filesystem(file.path)
-    return pa.PythonFile(fs.open(path, "rb"), mode="r")
+    return pa.BufferReader(fetch_ranges(file.path, file.version, [(0, file.size)])[0])
 
 
 def open_stream(file: RawFile) -> pa.NativeFile:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.contracts.source import FileFacts, Group, TimeColumn
+from featureflow.core.remote_parquet import RemoteParquet, open_listed
 from featureflow.core.storage import RawFile, is_local
 from featureflow.core.types import type_name
 from featureflow.library.sources.casts import clock_bounds
@@ -40,8 +41,7 @@ class Parquet:
         """Read the footer; a time column without statistics is read too."""
         del declared, pinned, timezone  # the file has its types
         with reading(file, "Parquet"):
-            source = file.path if is_local(file.path) else open_file(file)
-            metadata = pq.read_metadata(source)
+            metadata = pq.read_metadata(file.path) if is_local(file.path) else _remote(file).metadata
             fields, schema = self._translate(metadata)
             groups = _groups(file, metadata, schema, time)
         return FileFacts(file, fields, metadata.num_rows, groups)
@@ -66,13 +66,25 @@ class Parquet:
     ) -> pa.Table:
         """Read; page checksums are verified where the file has them."""
         del stored
+        if not is_local(file.path):
+            with reading(file, "Parquet"):
+                return _remote(file).read(columns, groups)
         with reading(file, "Parquet"), open_file(file) as source:
-            parquet = pq.ParquetFile(
-                source, page_checksum_verification=True, pre_buffer=not is_local(file.path)
-            )
+            parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
             there = [name for name in columns if name in parquet.schema_arrow.names]
             wanted = range(parquet.num_row_groups) if groups is None else groups
             return parquet.read_row_groups(list(wanted), columns=there)
+
+
+def _remote(file: RawFile) -> RemoteParquet:
+    return open_listed(file.path, file.version, file.size)
+
+
+def _column(file: RawFile, group: int, name: str) -> pa.ChunkedArray:
+    if not is_local(file.path):
+        return _remote(file).read([name], [group]).column(0)
+    with open_file(file) as source:
+        return pq.ParquetFile(source).read_row_group(group, columns=[name]).column(0)
 
 
 def _groups(
@@ -92,8 +104,7 @@ def _groups(
         if time is not None and leaf >= 0:
             group = _from_statistics(part, i, leaf, schema.field(index).type, time)
             if group is None:
-                with open_file(file) as source:
-                    column = pq.ParquetFile(source).read_row_group(i, columns=[time.name]).column(0)
+                column = _column(file, i, time.name)
                 group = group_of(
                     file,
                     column,

@@ -35,7 +35,7 @@ def downloads(monkeypatch):
     """URLs in the order in which they were downloaded."""
     seen: list[str] = []
     pieces = caching._pieces
-    monkeypatch.setattr(caching, "_pieces", lambda url: seen.append(url) or pieces(url))
+    monkeypatch.setattr(caching, "_pieces", lambda url, size: seen.append(url) or pieces(url, size))
     return seen
 
 
@@ -131,10 +131,10 @@ def test_shards_are_fetched_ahead_of_their_turn(remote, monkeypatch, tmp_path):
     threads: dict[str, str] = {}
     pieces = caching._pieces
 
-    def slow(url):
+    def slow(url, size):
         threads[url] = threading.current_thread().name
         time.sleep(0.02)
-        return pieces(url)
+        return pieces(url, size)
 
     monkeypatch.setattr(caching, "_pieces", slow)
     shards = load_shards("memory://bucket/d/1", cache=str(tmp_path / "cache"))
