@@ -105,6 +105,23 @@ def metering() -> Iterator[Spent]:
         _current.reset(token)
 
 
+def spent_so_far() -> dict[str, float]:
+    """Seconds by kind up to now, with blocks of this thread that are still open; empty if nothing is measured."""
+    found = _current.get()
+    if found is None:
+        return {}
+    now, inner, thread = time.perf_counter(), 0.0, threading.get_ident()
+    with found.lock:
+        seconds = dict(found.seconds)
+    block = _open.get()
+    while block is not None and block._thread == thread:  # noqa: SLF001
+        whole = now - block._begun  # noqa: SLF001
+        kind = block._kind  # noqa: SLF001
+        seconds[kind] = seconds.get(kind, 0.0) + whole - block._inside - inner  # noqa: SLF001
+        block, inner = block._around, whole  # noqa: SLF001
+    return seconds
+
+
 def measuring() -> bool:
     """Whether somebody measures here: what costs something only to be measured is done then."""
     return _current.get() is not None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from featureflow.core.meter import KINDS, Spent, metering
+from featureflow.core.meter import KINDS, Spent, metering, spent_so_far
 from featureflow.execute.cluster_counts import ClusterCounts
 from featureflow.execute.executors import Executor
 from featureflow.execute.metered import MeteredExecutor, Record
@@ -99,7 +99,6 @@ class Profiler:
 
     def __init__(self) -> None:
         self._metering: AbstractContextManager[Spent] = metering()
-        self._driver = Spent()
         self.begun = time.monotonic()
         self.segments: list[Segment] = []
         self.stages: dict[str, StageSums] = {}
@@ -116,7 +115,7 @@ class Profiler:
         self._places: dict[tuple[str, str, int], int] = {}
 
     def __enter__(self) -> Self:
-        self._driver = self._metering.__enter__()
+        self._metering.__enter__()
         self._token = _current.set(self)
         return self
 
@@ -190,7 +189,7 @@ class Profiler:
 
     def _mark_quiet(self, now: float) -> None:
         if not self._running:
-            self._quiet_since, self._quiet_driver = now, dict(self._driver.seconds)
+            self._quiet_since, self._quiet_driver = now, spent_so_far()
 
     def _leave_stage(self) -> None:
         """End a stage at its last result; what came after it was the driver's phase."""
@@ -200,7 +199,7 @@ class Profiler:
 
     def _turn(self, name: str, now: float, *, is_stage: bool, driver: dict[str, float] | None = None) -> None:
         """End the current segment and begin another."""
-        seen = dict(self._driver.seconds) if driver is None else driver
+        seen = spent_so_far() if driver is None else driver
         ended, ended.ended = self._current, now
         ended.driver = {kind: seconds - ended.driver.get(kind, 0.0) for kind, seconds in seen.items()}
         if ended.ended > ended.begun:

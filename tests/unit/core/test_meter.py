@@ -74,6 +74,21 @@ def test_measurements_do_not_mix(clock: Clock) -> None:
     assert outer.seconds == {"commit": 7}
 
 
+def test_what_was_spent_so_far_has_the_open_blocks(clock: Clock) -> None:
+    assert not meter.spent_so_far()
+    with metering():
+        with spent("remote read"):
+            clock.now += 1
+            with spent("decode"):
+                clock.now += 2
+            clock.now += 4
+            with spent("decode"):
+                clock.now += 8
+                assert meter.spent_so_far() == {"decode": 10, "remote read": 5}
+            assert meter.spent_so_far() == {"decode": 10, "remote read": 5}
+        assert meter.spent_so_far() == {"decode": 10, "remote read": 5}
+
+
 def test_bytes_and_counts(clock: Clock) -> None:
     with metering() as found:
         moved("remote read", 5)
