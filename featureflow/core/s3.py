@@ -74,7 +74,7 @@ class Account:
 
 _lock = threading.Lock()
 _accounts: dict[int, Account] = {}
-_stores: dict[tuple[int, str, bool], Any] = {}
+_stores: dict[tuple[int, str, timedelta], Any] = {}
 _given_up: dict[str, float] = {}
 _process = 0  # that started the client's threads; a forked child has none of them
 
@@ -141,13 +141,18 @@ def connect(url: str) -> tuple[S3Store, str]:
     global _process  # noqa: PLW0603  one set of threads a process
     bucket, key = split(url)
     found = account()
-    brief = time.monotonic() - _given_up.get(_place(url), -_DEAD_FOR) < _DEAD_FOR
-    at = (_environment(), bucket, brief)
+    wait = patience(url)
+    at = (_environment(), bucket, wait)
     with _lock:
         if at not in _stores:
             _process = os.getpid()
-            _stores[at] = _store(bucket, found, BRIEF if brief else PATIENCE)
+            _stores[at] = _store(bucket, found, wait)
         return _stores[at], key
+
+
+def patience(url: str) -> timedelta:
+    """How long requests to this store are repeated: brief while it is known to be dead."""
+    return BRIEF if time.monotonic() - _given_up.get(_place(url), -_DEAD_FOR) < _DEAD_FOR else PATIENCE
 
 
 def _store(bucket: str, found: Account, patience: timedelta) -> S3Store:

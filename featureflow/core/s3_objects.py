@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from featureflow.core import s3
@@ -12,6 +13,8 @@ from featureflow.core import s3
 PART_BYTES = 16 << 20
 _PARTS_IN_FLIGHT = 4
 _WRITE_ID = "featureflow-write-id"
+#: Seconds between attempts to create an object over connections that break.
+_PAUSE = 0.2
 
 
 def read(url: str) -> bytes:
@@ -22,6 +25,22 @@ def read(url: str) -> bytes:
         return bytes(obstore.get(*s3.connect(url)).bytes())
 
 
+def _insist(url: str, change: Callable[[], object]) -> None:
+    """Repeat a change whose connection broke: the client repeats what was refused, but not what may have been done."""
+    from obstore.exceptions import GenericError
+
+    until = time.monotonic() + s3.patience(url).total_seconds()
+    while True:
+        try:
+            change()
+        except GenericError as error:
+            if "HTTP error" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
 def create(url: str, data: bytes) -> bool:
     """Create an object by a conditional PUT; False if it was there before.
 
@@ -29,14 +48,18 @@ def create(url: str, data: bytes) -> bool:
     that its own is known from that of another writer, even of the same bytes.
     """
     import obstore
+    from obstore.exceptions import AlreadyExistsError
 
-    mark = uuid.uuid4().hex
+    mark = {_WRITE_ID: uuid.uuid4().hex}
     with s3.asking(url):
         store, key = s3.connect(url)
         try:
-            obstore.put(store, key, data, mode="create", attributes={_WRITE_ID: mark}, use_multipart=False)
-        except FileExistsError:
-            return obstore.get(store, key).attributes.get(_WRITE_ID) == mark
+            _insist(
+                url,
+                lambda: obstore.put(store, key, data, mode="create", attributes=mark, use_multipart=False),
+            )
+        except AlreadyExistsError:
+            return obstore.get(store, key).attributes.get(_WRITE_ID) == mark[_WRITE_ID]
     return True
 
 
@@ -46,13 +69,16 @@ def put(url: str, data: bytes) -> None:
 
     with s3.asking(url):
         store, key = s3.connect(url)
-        obstore.put(
-            store,
-            key,
-            data,
-            use_multipart=len(data) > PART_BYTES,
-            chunk_size=PART_BYTES,
-            max_concurrency=_PARTS_IN_FLIGHT,
+        _insist(
+            url,
+            lambda: obstore.put(
+                store,
+                key,
+                data,
+                use_multipart=len(data) > PART_BYTES,
+                chunk_size=PART_BYTES,
+                max_concurrency=_PARTS_IN_FLIGHT,
+            ),
         )
 
 
@@ -92,4 +118,5 @@ def remove(url: str) -> None:
     import obstore
 
     with s3.asking(url):
-        obstore.delete(*s3.connect(url))
+        store, key = s3.connect(url)
+        _insist(url, lambda: obstore.delete(store, key))
