@@ -104,6 +104,9 @@ def gc(
     so; with neither, only files that killed builds left behind are deleted, after a week.
     """
     from featureflow.core.durations import Duration
+    from featureflow.core.storage import join
+    from featureflow.execute.scratch import evict_work
+    from featureflow.execute.sharing import WORK
     from featureflow.observe.stored import kind_of
     from featureflow.tables.collect import gc as collect
 
@@ -124,14 +127,18 @@ def gc(
                 "bytes": collected.bytes,
             }
         )
+    files, freed_bytes = (0, 0) if names else evict_work(join(opened.url, WORK), dry_run=dry_run)
     if as_json:
-        emit_json({"dry_run": dry_run, "tables": found["table"], "datasets": found["dataset"]})
+        work = {"files": files, "bytes": freed_bytes}
+        emit_json({"dry_run": dry_run, "tables": found["table"], "datasets": found["dataset"], "work": work})
         return
     for kind, entry in ((kind, entry) for kind, entries in found.items() for entry in entries):
         gone = ", ".join(str(number) for number in entry["expired"]) or "none"
         verb = "would go" if dry_run else "expired"
         freed = f"{plural(entry['files'], 'file')}, {size(entry['bytes'])}"
         click.echo(f"{entry[kind]}: versions {verb}: {gone}; kept: {len(entry['kept'])}; {freed}")
+    if files:
+        click.echo(f"{WORK}/: {plural(files, 'old file')} of builds on several hosts; {size(freed_bytes)}")
     if not any(found.values()):
         click.echo(f"{opened.url}: no tables")
 

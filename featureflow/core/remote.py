@@ -284,6 +284,39 @@ def _tail(url: str, length: int) -> Tail:
         return Tail(bytes(got.bytes()), got.meta["size"], f"etag:{e_tag}" if e_tag else "")
 
 
+def fetch_each(wanted: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+    """Read a range (URL, first byte, the one after the last) of each of many objects; None for one that is not there.
+
+    For what is read once: nothing is kept in the cache.
+
+    Raises
+    ------
+    Unreachable
+        If the store does not answer for as long as requests are repeated.
+    """
+    pool = _threads()
+    asked = [pool.submit(_get, url, "", start, stop) for url, start, stop in wanted]
+    return _collected(asked)
+
+
+def fetch_tails(urls: Sequence[str], lengths: Sequence[int]) -> list[bytes | None]:
+    """Read the last bytes of each of many objects, several at a time; None for one that is not there."""
+    pool = _threads()
+    return _collected([pool.submit(_tail, url, length) for url, length in zip(urls, lengths, strict=True)])
+
+
+def _collected(asked: Sequence[Future[Any]]) -> list[bytes | None]:
+    found: list[bytes | None] = []
+    for future in asked:
+        try:
+            got = future.result()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append(got.data if isinstance(got, Tail) else bytes(got))
+    return found
+
+
 class RangedFile:
     """A remote object as a file for Arrow (``pa.PythonFile``): what was fetched before is there, the rest is asked for.
 

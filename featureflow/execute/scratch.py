@@ -1,4 +1,4 @@
-"""The scratch folder: what is kept between builds, and what has to go."""
+"""Scratch, and the folder of the store in its place where hosts share none: what is kept, and what has to go."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import shutil
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from featureflow.core import storage
 
 #: Share of the disk that exchange files of earlier builds may take.
 KEPT_SHARE = 0.2
@@ -50,3 +53,30 @@ def evict(
             os.unlink(path)
             removed += size
     return removed
+
+
+#: How long files of the store's work folder stay: a build that goes on for longer makes again what is missing. Whoever
+#: reads one does not touch it, as an object store has no such thing; so once a week everything is made anew.
+WORK_AGE = timedelta(days=7)
+#: Pieces of datasets on their way: only a build that was stopped can use them again.
+PIECES = "pieces"
+PIECES_AGE = timedelta(days=1)
+
+
+def evict_work(board: str, *, dry_run: bool = False, now: datetime | None = None) -> tuple[int, int]:
+    """Remove old files of a store's work folder; returns how many, and their bytes.
+
+    What is younger than a week (pieces of datasets: a day) stays: a build that runs may be about to read it.
+
+    Notes
+    -----
+    Cost: one listing (a request for each thousand files), and one request for each file that goes.
+    """
+    now = now or datetime.now(UTC)
+    n = size = 0
+    for path, n_bytes, changed in list(storage.walk(board)):
+        if changed < now - (PIECES_AGE if path.startswith(f"{PIECES}/") else WORK_AGE):
+            if not dry_run:
+                storage.delete(storage.join(board, path))
+            n, size = n + 1, size + n_bytes
+    return n, size

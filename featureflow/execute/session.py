@@ -28,7 +28,7 @@ from featureflow.execute.planner import BuildPlan
 from featureflow.execute.profile_sums import profile_json, profile_of
 from featureflow.execute.profiler import current_profiler, during
 from featureflow.execute.publish import Author, changed_files, publish_table
-from featureflow.execute.scratch import evict
+from featureflow.execute.sharing import clean_up
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.table_build import TableBuild, table_output
@@ -140,7 +140,7 @@ class Session:
             raise
         finally:
             progress.finish()
-            evict(self._site.scratch)
+            clean_up(self._site)
         changed = any(outcome.version is not None for outcome in outcomes)
         report = self._report(outcomes, "done" if changed else "nothing to do")
         self._write(report)

@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from featureflow.core.errors import FeatureflowError, PlanError, Unreachable
 from featureflow.core.storage import exists, is_local, join, local_path
-from featureflow.execute.cluster_hosts import has_hosts, on_workers
+from featureflow.execute.cluster_hosts import has_hosts, known_hosts, on_workers
 from featureflow.execute.places import here, scratch_on_worker
+from featureflow.execute.scratch import evict, evict_work
 from featureflow.execute.site import Site
 
 MODES = ("auto", "local", "shared", "store")
@@ -81,6 +82,27 @@ def settle_exchange(site: Site) -> None:
     if site.exchange == "local":
         _install(site)
     _set_board(site)
+
+
+def clean_up(site: Site) -> None:
+    """Remove what is old from scratch, from that of all hosts, and from the store's work folder.
+
+    What can't be removed now is no reason to fail a build: `gc` and later builds try again.
+    """
+    evict(site.scratch)
+    if site.exchange == "shared":
+        return
+    with suppress(FeatureflowError, OSError):
+        evict_work(site.board)
+    if site.exchange == "local":
+        one_each = [min(addresses) for addresses in known_hosts(site.executor).values()]
+        on_workers(site.executor, evict_here, addresses=one_each)
+
+
+def evict_here() -> int:
+    """Remove what is old from the scratch of the host that this runs on."""
+    own = here()
+    return 0 if own is None else evict(own.scratch)
 
 
 def _set_board(site: Site) -> None:

@@ -11,6 +11,7 @@ from featureflow.execute.driver import run_tasks
 from featureflow.execute.executors import Executor
 from featureflow.execute.places import SCRATCH
 from featureflow.execute.remaking import Remaking
+from featureflow.execute.scratch import PIECES
 from featureflow.execute.sizing import Budget
 from featureflow.execute.task import Task
 from featureflow.observe.progress import Progress
@@ -43,13 +44,13 @@ class Site:
 
     @property
     def shelf(self) -> str:
-        """Where exchange files are that all workers and the driver read."""
-        return join(self.board, "exchange")
+        """Where files like those of the exchange are that all workers and the driver read."""
+        return join(self.board, "exchange" if self.exchange in ("auto", "shared") else PIECES)
 
     @property
     def slices(self) -> str:
         """Where the exchange files of re-keyed inputs are: as near to the tasks as the mode allows."""
-        return f"{SCRATCH}exchange" if self.exchange == "local" else self.shelf
+        return f"{SCRATCH}exchange" if self.exchange == "local" else join(self.board, "exchange")
 
     def run(self, tasks: Iterable[Task], on_done: Callable[[Task, Any], None]) -> None:
         """Run tasks as `run_tasks` does; exchange files that are lost on the way are made again."""
