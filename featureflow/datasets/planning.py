@@ -224,7 +224,7 @@ def _plan_join(
     shared = buckets.get(table or "")
     if shared and plan.task_bytes(events // shared, rows // shared) <= limit:
         return replace(plan, n_buckets=shared)
-    slots = site.executor.slots
+    slots = site.executor.capacity
     wanted = -(-plan.task_bytes(events, rows) // limit)
     if events + rows > WORTH_SPLITTING_ROWS:
         wanted = max(wanted, slots)

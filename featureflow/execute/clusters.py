@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -201,7 +202,14 @@ def _start(
             description = f"{name} with {n} worker{'s' * (n != 1)} so far"
             note(f"{name}: first worker after {time.monotonic() - began:.0f} s.")
         return DaskExecutor(
-            client, (client, cluster), description, settings=settings, note=note, wait_seconds=seconds
+            client,
+            (client, cluster),
+            description,
+            settings=settings,
+            note=note,
+            wait_seconds=seconds,
+            refill=partial(_refill, cluster),
+            capacity=_capacity(client, target, wish),
         )
     except BaseException as error:
         if client is not None:
@@ -266,6 +274,26 @@ def _scale(cluster: Any, target: Target, wish: Wish, name: str) -> None:
         cluster.scale(wish.workers)
 
 
+def _capacity(client: Any, target: Target, wish: Wish) -> int:
+    """How many threads there are when all workers have come; 0 if only the cluster class knows."""
+    workers = target.adaptive.maximum if target.adaptive else wish.workers
+    return (workers or 0) * max(client.nthreads().values(), default=0)
+
+
+def _refill(cluster: Any) -> None:
+    """Start workers again that were lost, as many as the cluster means to have: a batch job can be ended any time.
+
+    Only for clusters whose workers are known here; the others are looked after by their own service.
+    """
+    wanted = len(getattr(cluster, "worker_spec", ()))
+    if not wanted:
+        return
+    if type(cluster).__module__.startswith("dask_jobqueue"):
+        cluster.scale(jobs=wanted)  # a job can be several workers
+    else:
+        cluster.scale(wanted)
+
+
 def wait_for_workers(client: Any, what: str, seconds: float, note: Note, advice: str) -> None:
     """Wait until there is a worker, with a line for people every ten seconds.
 
@@ -290,8 +318,16 @@ def dashboard_of(client: Any) -> str | None:
     with suppress(Exception):  # each cluster class has its own idea of a link, and it is only a link
         link = client.dashboard_link
         if link and not link.endswith(":None/status") and find_spec("bokeh") is not None:
-            return str(link)
+            return _with_own_host(str(link), client.cluster)
     return None
+
+
+def _with_own_host(link: str, cluster: Any) -> str:
+    """The link with the host that the page really listens on: Dask takes the scheduler's, whatever was asked for."""
+    options = getattr(cluster, "scheduler_spec", {}).get("options", {})
+    if str(options.get("dashboard_address", "")).startswith("127.0.0.1:"):
+        return re.sub(r"//[^/:]+:", "//127.0.0.1:", link, count=1)
+    return link
 
 
 __all__ = [

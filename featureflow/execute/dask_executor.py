@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future as PlainFuture
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
 
 from featureflow.core.errors import PlanError, Unreachable
-from featureflow.execute.task import Task
+from featureflow.execute.host import host_of
+from featureflow.execute.task import Task, WorkerDied
 
 #: How often it is asked which workers there are.
 LOOK_EVERY_SECONDS = 2.0
@@ -27,6 +29,8 @@ SILENCE_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.5
 #: People get a line this often while there are no workers.
 _NOTE_EVERY_SECONDS = 30.0
+#: How often lost workers are asked for again.
+_REFILL_EVERY_SECONDS = 10.0
 
 
 class DaskExecutor:
@@ -44,6 +48,10 @@ class DaskExecutor:
         Gets lines for people.
     wait_seconds
         How long there may be no worker before the build gives up.
+    capacity
+        How many threads there are meant to be, where not all workers are there from the start; 0: those that are.
+    refill
+        Called every ten seconds while there are fewer threads than there have been: starts what was lost again.
     """
 
     def __init__(
@@ -55,19 +63,26 @@ class DaskExecutor:
         settings: Any = None,
         note: Callable[[str], None] = lambda _: None,
         wait_seconds: float = 60.0,
+        refill: Callable[[], None] = lambda: None,
+        capacity: int = 0,
     ) -> None:
         from featureflow.execute.clusters import dashboard_of, wait_for_workers
 
         if client.asynchronous:
             raise PlanError("client: it is asynchronous. Give one that was made without asynchronous=True.")
         self.client = client
+        self._locality: Any = None
         if settings is not None:
             from featureflow.execute.workers import install_plugins
 
             wait_for_workers(client, "The cluster", wait_seconds, note, "Start some.")
+            self._find_locality()  # it listens before workers say what they have
             install_plugins(client, settings, note)
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        found = client.scheduler_info(n_workers=-1)["workers"]
+        self._threads_by_host = _by_host({address: worker["nthreads"] for address, worker in found.items()})
+        workers = found.values()
         self.slots = max(1, sum(worker["nthreads"] for worker in workers))
+        self.capacity = capacity or self.slots
         self.threads = max((worker["nthreads"] for worker in workers), default=1)
         limits = [int(worker["memory_limit"]) for worker in workers if worker.get("memory_limit")]
         # the net under the tasks (Dask's spill) begins at 60 % of a worker's limit: stay above it
@@ -75,9 +90,12 @@ class DaskExecutor:
         self.description = description or f"Dask at {client.scheduler.address}, {self.slots} threads"
         self.dashboard = dashboard_of(client)
         self._owned = owned
-        self._note, self._wait_seconds = note, wait_seconds
+        self._note, self._wait_seconds, self._refill = note, wait_seconds, refill
+        self._most, self._refilled = self.slots, time.monotonic()
         # keys are names of content within one build; on a shared scheduler another build may go into another store
         self._name = uuid4().hex[:8]
+        # and a task that failed is started under a new one: the client forgets the old result some time later
+        self._starts = count(1)
         self._done: SimpleQueue[Any] = SimpleQueue()
         self._futures: dict[Any, str] = {}
         self._looked = time.monotonic()
@@ -87,15 +105,20 @@ class DaskExecutor:
 
     def submit(self, tasks: list[Task]) -> None:
         """See `Executor`. One message to the scheduler for a batch: a third of the cost of one each."""
-        by_function: dict[Callable[..., Any], list[Task]] = {}
+        alike: dict[tuple[Callable[..., Any], str], list[Task]] = {}
         for task in tasks:
-            by_function.setdefault(task.function, []).append(task)
-        for function, batch in by_function.items():
+            alike.setdefault((task.function, task.host), []).append(task)
+        for (function, host), batch in alike.items():
+            # a host's name, not its workers' addresses: one that comes back under another port counts
+            where = {"workers": [host], "allow_other_workers": True} if host else {}
             futures = self.client.map(
                 prepared(function),
                 *zip(*(task.arguments for task in batch), strict=True),
-                key=[f"ff-{name_of(function)}-{self._name}-{task.key}" for task in batch],
+                key=[
+                    f"ff-{name_of(function)}-{self._name}-{task.key}-{next(self._starts)}" for task in batch
+                ],
                 pure=False,
+                **where,
             )
             for future, task in zip(futures, batch, strict=True):
                 self._futures[future] = task.key
@@ -119,8 +142,10 @@ class DaskExecutor:
                 error = future.exception()
                 if getattr(error, "reason", "") == "scheduler-connection-lost":
                     raise self._lost()
+                if type(error).__name__ == "KilledWorker":
+                    error = WorkerDied(str(error))
                 done.append((key, None if error is not None else future.result(), error))
-                future.release()  # before the driver can submit the same key again, else it would get this result
+                future.release()
         return done
 
     def _finished(self) -> list[Any]:
@@ -140,7 +165,8 @@ class DaskExecutor:
         if self._looking is not None and self._looking.done():
             failed = self._looking.exception()  # it is gone, which the client notices as well
             if failed is None:
-                self._counted(sum(self._looking.result().values()), now)
+                self._threads_by_host = _by_host(self._looking.result())
+                self._counted(sum(self._threads_by_host.values()), now)
             self._looking = None
         if self._looking is None and now - self._looked >= LOOK_EVERY_SECONDS:
             self._looked = now
@@ -152,6 +178,10 @@ class DaskExecutor:
 
     def _counted(self, threads: int, now: float) -> None:
         self.slots = max(1, threads)
+        self._most = max(self._most, threads)
+        if threads < self._most and now - self._refilled > _REFILL_EVERY_SECONDS:
+            self._refilled = now
+            self._refill()
         if threads:
             self._deserted = None
             return
@@ -171,6 +201,22 @@ class DaskExecutor:
             "what was computed is on disk and counts."
         )
 
+    def hosts(self) -> dict[str, int]:
+        """Threads by host, now; a worker's address begins with its host."""
+        return self._threads_by_host
+
+    def holdings(self, names: Iterable[str]) -> Mapping[str, Mapping[str, int]]:
+        """Bytes by host, by name of what hosts have on their disks (`featureflow.execute.locality`)."""
+        found: Mapping[str, Mapping[str, int]] = self._find_locality().holdings(names)
+        return found
+
+    def _find_locality(self) -> Any:
+        if self._locality is None:
+            from featureflow.execute.locality import Locality
+
+            self._locality = Locality(self.client)
+        return self._locality
+
     def cancel(self) -> None:
         """See `Executor`."""
         futures = list(self._futures)
@@ -184,6 +230,13 @@ class DaskExecutor:
         for thing in self._owned:
             with suppress(Exception):  # closing twice, or after the scheduler: nothing is left to be done
                 thing.close()
+
+
+def _by_host(threads: Mapping[str, int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for address, n in threads.items():
+        found[host_of(address)] = found.get(host_of(address), 0) + n
+    return found
 
 
 def prepared(function: Callable[..., Any]) -> Callable[..., Any]:

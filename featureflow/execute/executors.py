@@ -35,6 +35,8 @@ class Executor(Protocol):
 
     #: How many tasks can run at the same moment.
     slots: int
+    #: How many are meant to be at most: what sizes of files follow, so that they don't depend on who came first.
+    capacity: int
     #: How many of them share the memory of one process, and how much it has; None: as much as this machine gives.
     threads: int
     memory_bytes: int | None
@@ -60,7 +62,7 @@ class ThreadExecutor:
     """Threads of this process: nothing to start, no import of a cluster library."""
 
     def __init__(self, n_threads: int) -> None:
-        self.slots = self.threads = n_threads
+        self.slots = self.threads = self.capacity = n_threads
         self.memory_bytes: int | None = None
         self.dashboard: str | None = None
         self.description = f"{n_threads} threads in this process"

@@ -107,6 +107,11 @@ class MeteredExecutor:
         return self._inner.slots
 
     @property
+    def capacity(self) -> int:
+        """See `Executor`."""
+        return self._inner.capacity
+
+    @property
     def threads(self) -> int:
         """See `Executor`."""
         return self._inner.threads
@@ -115,6 +120,11 @@ class MeteredExecutor:
     def memory_bytes(self) -> int | None:
         """See `Executor`."""
         return self._inner.memory_bytes
+
+    @property
+    def dashboard(self) -> str | None:
+        """See `Executor`."""
+        return self._inner.dashboard
 
     @property
     def description(self) -> str:
