@@ -15,10 +15,11 @@ from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
     Footprint,
     RunSizes,
-    check_budget,
     choose_buckets,
     footprint,
+    largest_unit,
     lookup_bytes,
+    refuse_small_budget,
 )
 from featureflow.execute.stages import Current, Piece, TablePlan, clipped, needed_pieces, plan_table
 from featureflow.execute.table_build import is_bucketed
@@ -230,9 +231,14 @@ class Planner:
         sizes = RunSizes.of(
             plan.table, events, foot, plan.missing, plan.n_buckets, self._site.budget, base=plan.base
         )
-        memory = check_budget(sizes, plan.missing, plan.n_buckets, self._site.budget) if plan.missing else 0
+        if plan.missing:
+            refuse_small_budget(self._site.budget)
+        memory = largest_unit(sizes, plan.missing, plan.n_buckets) if plan.missing else 0
         runs = sizes.runs(plan.missing, 1 / plan.n_buckets)
-        memory = max([memory, *(sizes.task_bytes(run[0], run[-1], 1 / plan.n_buckets) for run in runs)])
+        each = [sizes.task_bytes(run[0], run[-1], 1 / plan.n_buckets) for run in runs]
+        allowed = self._site.budget.task_bytes
+        spilled = sum(size for size in each if size > allowed) * plan.n_buckets
+        memory = min(max([memory, *each]), allowed)
         read = needed_pieces(plan, events, plan.table.lookback_us, plan.base)
         looked_up = [
             needed_pieces(plan, pieces, lookup.reach_us)
@@ -252,7 +258,8 @@ class Planner:
             "chunks_read": len(read) + sum(len(pieces) for pieces in looked_up),
             "tasks": len(runs) * plan.n_buckets,
             "task_bytes": memory,
-            "budget_bytes": self._site.budget.task_bytes,
+            "budget_bytes": allowed,
+            "spilled_bytes": spilled,
             "output_row_bytes": foot.per_row // 2,
             "state_bytes": 0 if plan.base is None else plan.base.bytes,
         }

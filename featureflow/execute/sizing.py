@@ -27,6 +27,10 @@ TASK_BYTES = 1100 << 20
 #: Interpreter, libraries and allocator slack of a process: one that finds nothing to build peaks at 243 MiB.
 BASELINE_BYTES = 300 << 20
 MAX_BUCKETS = 4096
+#: A task with less than this to work with cuts its rows into pieces of no use.
+MIN_TASK_BYTES = 48 << 20
+#: Where memory asks for more buckets, a slice's files may be so many times smaller than crumbs.
+SMALLER_CRUMBS = 4
 #: Below this a second task costs more than it wins.
 WORTH_SPLITTING_ROWS = 100_000
 _BIN_BYTES = 16  # one (lo, hi) pair
@@ -35,15 +39,42 @@ SCRATCH_BYTES = 112  # per event and numeric column: values, validity and exact 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Memory that the tasks of one worker process share."""
+    """Memory that the tasks of one worker process share.
+
+    ``limit_bytes`` is what they and the process itself may use, ``share`` what part that is of the worker's own limit.
+    """
 
     limit_bytes: int
     threads: int
+    share: float = 1.0
 
     @property
     def task_bytes(self) -> int:
-        """What one task may use."""
-        return max(64 << 20, (self.limit_bytes - BASELINE_BYTES) // self.threads)
+        """What one task may use; a budget with less than `MIN_TASK_BYTES` is refused by `refuse_small_budget`."""
+        return max(MIN_TASK_BYTES, (self.limit_bytes - BASELINE_BYTES) // self.threads)
+
+    @property
+    def smallest_limit(self) -> int:
+        """The least memory with which so many threads can work."""
+        return BASELINE_BYTES + self.threads * MIN_TASK_BYTES
+
+
+def refuse_small_budget(budget: Budget) -> None:
+    """Refuse memory in which the process itself hardly fits.
+
+    Raises
+    ------
+    PlanError
+        With the numbers, and the least that would do.
+    """
+    if budget.limit_bytes < budget.smallest_limit:
+        share = f" ({budget.share:.0%} of each worker's limit)" if budget.share < 1 else ""
+        needed = -(-int(budget.smallest_limit / budget.share) // 1_000_000)
+        raise PlanError(
+            f"{budget.limit_bytes / 1e6:.0f} MB of memory{share} are too little: the process takes "
+            f"{BASELINE_BYTES / 1e6:.0f} MB, and each of {budget.threads} threads needs {MIN_TASK_BYTES / 1e6:.0f} MB "
+            f"to work with. Set --memory to at least {needed}MB, or use fewer threads."
+        )
 
 
 def default_memory_bytes() -> int:
@@ -111,7 +142,9 @@ def choose_buckets(
     by_memory = -(-(rows * (foot.per_event + foot.per_row)) // target)
     by_crumbs = rows * output // n_slices // CRUMB_BYTES
     wanted = max(by_memory, slots if rows > WORTH_SPLITTING_ROWS else 1)
-    chosen = max(1, min(wanted, max(1, by_crumbs), MAX_BUCKETS))
+    # small files cost less than reading the look-back again for each few slices
+    most = max(by_crumbs, min(by_memory, SMALLER_CRUMBS * by_crumbs))
+    chosen = max(1, min(wanted, max(1, most), MAX_BUCKETS))
     return int(-(-chosen // slots) * slots if chosen > 1 else 1)  # a last task alone would leave threads idle
 
 
@@ -211,8 +244,22 @@ class RunSizes:
         whole = sizes.task_bytes(first, last, 1 / n_buckets)
         return replace(sizes, limit_bytes=min(sizes.limit_bytes, int(whole / pieces * 1.1)))
 
+    def _is_short(self, first: Slice, last: Slice) -> bool:
+        """Whether most of what a run reads is not its own."""
+        reach = self.table.lookback_us
+        since = None if reach is None else first.start_us - reach
+        if reach is None and self.base is not None:
+            since = self.base.before_us
+        return self.estimate.between(since, last.end_us) > 2 * self.estimate.between(
+            first.start_us, last.end_us
+        )
+
     def runs(self, missing: tuple[Slice, ...], share: float) -> list[tuple[Slice, ...]]:
-        """Cut where the memory would be exceeded, or where the gap is longer than the look-back."""
+        """Cut where the memory would be exceeded, or where the gap is longer than the look-back.
+
+        A run is longer than memory allows where a short one would read more rows of its look-back than of its own: its
+        task then goes through its bucket in pieces, and sorts each row twice instead of reading it many times.
+        """
         reach = self.table.lookback_us
         runs: list[list[Slice]] = []
         for part in sorted(missing):
@@ -221,7 +268,10 @@ class RunSizes:
                 last is not None
                 and NULL_SLICE not in (part, last[0])
                 and (reach is None or part.start_us - last[-1].end_us <= reach)
-                and self.task_bytes(last[0], part, share) <= self.limit_bytes
+                and (
+                    self.task_bytes(last[0], part, share) <= self.limit_bytes
+                    or self._is_short(last[0], last[-1])
+                )
             )
             if fits and last is not None:
                 last.append(part)
@@ -230,24 +280,7 @@ class RunSizes:
         return [tuple(run) for run in runs]
 
 
-def check_budget(sizes: RunSizes, missing: tuple[Slice, ...], n_buckets: int, budget: Budget) -> int:
-    """Project the memory of the largest task that can't be made smaller: one slice of one bucket with its look-back.
-
-    Raises
-    ------
-    PlanError
-        If it is over the budget; carries the numbers and what to change.
-    """
-    worst, where = sizes.foot.fixed, "its look-ups"
-    for part in missing:
-        size = sizes.task_bytes(part, part, 1 / n_buckets)
-        if part != NULL_SLICE and size > worst:
-            worst, where = size, f"slice {part.label}"
-    if worst > budget.task_bytes:
-        raise PlanError(
-            f"features.{sizes.table.name}: a task needs {worst / 1e9:.2f} GB for {where} in {n_buckets} buckets; "
-            f"its budget is {budget.task_bytes / 1e9:.2f} GB ({budget.limit_bytes / 1e9:.1f} GB for "
-            f"{budget.threads} threads). "
-            "Raise --memory, lower --workers, use a smaller `partition:`, shorter windows or a ttl on the look-ups."
-        )
-    return worst
+def largest_unit(sizes: RunSizes, missing: tuple[Slice, ...], n_buckets: int) -> int:
+    """Project the bytes of one slice of one bucket with its look-back, the largest there is."""
+    parts = [part for part in missing if part != NULL_SLICE]
+    return max([sizes.foot.fixed, *(sizes.task_bytes(part, part, 1 / n_buckets) for part in parts)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from featureflow.core.errors import TableError
 from featureflow.execute.checking import BoundCheck, notes_folder
@@ -19,7 +20,7 @@ from featureflow.execute.sizing import (
 )
 from featureflow.execute.stages import Base, TablePlan, needed_pieces
 from featureflow.execute.task import Task
-from featureflow.execute.window_task import Run, Side, Unit, Written, compute_run, note_name, unit_path
+from featureflow.execute.window_task import Room, Run, Side, Unit, Written, compute_run, note_name, unit_path
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import Slice
@@ -157,9 +158,21 @@ class TableBuild:
                     self.notes,
                     self.plan.base,
                     self.plan.states,
+                    self._room(sizes, run, counts[bucket], total),
                 )
-                label = f"{self.table.name}, bucket {bucket}, {run[0].label} … {run[-1].label}"
+                label = f"{self.table.name}: compute, bucket {bucket}, {run[0].label} … {run[-1].label}"
                 yield Task(f"{units[0].fingerprint}-{bucket}-{len(units)}", compute_run, (job,), label)
+
+    def _room(self, sizes: RunSizes, run: tuple[Slice, ...], rows: int, total: int) -> Room:
+        """What a run of a bucket with so many of all rows may use."""
+        may = self.site.budget.task_bytes
+        foot = replace(
+            sizes.foot, fixed=min(sizes.foot.fixed, may // 2)
+        )  # a piece looks up its own keys only
+        kept = 0 if self.plan.base is None else self.plan.base.rows
+        # of many buckets only the largest are known, the others about
+        expected = sizes.task_bytes(run[0], run[-1], rows / total)
+        return Room(may, foot, int(rows * 1.2) + kept, expected, self.site.scratch)
 
     def _footprint(self) -> Footprint:
         size = 0

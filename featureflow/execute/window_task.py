@@ -7,6 +7,7 @@ windows together, looks up, derives, and writes one file for each slice of the r
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from featureflow.execute.derive import derive_columns
 from featureflow.execute.evaluate import Evaluator, Queries
 from featureflow.execute.grid import ticks_between
 from featureflow.execute.lifetime import (
+    Columns,
     History,
     groups_of,
     make_state,
@@ -33,6 +35,7 @@ from featureflow.execute.lifetime import (
     write_state,
 )
 from featureflow.execute.lookups import look_up
+from featureflow.execute.sizing import Footprint
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
 from featureflow.execute.stages import Base
 from featureflow.kernels.gather import split_rows, take_rows
@@ -83,6 +86,45 @@ class Run:
     notes: str
     base: Base | None = None
     states: tuple[tuple[int, int, str], ...] = ()
+    room: Room | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a run may hold in memory, and where it puts what is more.
+
+    ``rows`` is the most that its bucket can hold, ``expected`` the bytes that the plan projects. ``scratch`` is the
+    driver's scratch folder; a worker of another host has its own.
+    """
+
+    task_bytes: int
+    foot: Footprint
+    rows: int
+    expected: int
+    scratch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of a run's rows, all from one stretch of times, and what a computation of them needs and leaves.
+
+    Rows with ``first_us <= time < end_us`` are answered; look-ups get their right side from ``right``; ``states`` gets
+    the rows and their columns, to make the states of lifetime windows.
+    """
+
+    right: Callable[[Lookup, Side, list[pa.Array]], pa.Table]
+    states: Callable[[SortedRows, Columns], None]
+    first_us: int = NO_TIME
+    end_us: int = np.iinfo(np.int64).max
+
+    def holds(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which times are in the part."""
+        return (times >= self.first_us) & (times < self.end_us)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no time is outside."""
+        return self.first_us == NO_TIME and self.end_us == np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +143,48 @@ class Written:
 
 def compute_run(run: Run) -> Written:
     """Compute the rows of a run and write them; see the module's text."""
-    table = run.table
-    rows, history = _load_events(run)
-    found = _grid_rows(run, rows, history) if table.grid else _event_rows(run, rows, history)
+    if run.room is not None and not _surely_fits(run, run.room):
+        from featureflow.execute.pieces import compute_tight
+
+        return compute_tight(run)
+    return compute_whole(run, lambda: _load_events(run))
+
+
+def compute_whole(run: Run, load: Callable[[], tuple[SortedRows, History | None]]) -> Written:
+    """Compute the rows of a run from all of its events, and write them."""
+    rows, history = load()  # loaded here, so that nobody else holds them when the files are written
+    found = part_rows(run, rows, history, whole(run))
     del rows, history
-    stored = [_stored(column(found, field.name), field) for field in table.schema]
+    return _write_slices(run, *stored_columns(run, found))
+
+
+def whole(run: Run) -> Part:
+    """All rows of a run."""
+    return Part(
+        lambda lookup, side, _: _load_right(run, lookup, side),
+        lambda rows, columns: _write_states(run, rows, columns),
+    )
+
+
+def part_rows(run: Run, rows: SortedRows, history: History | None, part: Part) -> pa.Table:
+    """Output rows of a part of a run: by keys and times, those without first."""
+    answer = _grid_rows if run.table.grid else _event_rows
+    return answer(run, rows, history, part)
+
+
+def stored_columns(run: Run, found: pa.Table) -> tuple[list[pa.Array], NDArray[np.int64]]:
+    """Columns of the output as they are stored, and the times that decide on their slices."""
+    table = run.table
     times = microseconds(column(found, table.time)) if table.time else np.zeros(found.num_rows, np.int64)
-    del found
-    return _write_slices(run, stored, times)
+    return [_stored(column(found, field.name), field) for field in table.schema], times
+
+
+def _surely_fits(run: Run, room: Room) -> bool:
+    """Whether the run fits whatever its rows are: the plan's projection takes them for evenly spread."""
+    rows = room.rows
+    if run.table.grid is not None:
+        rows *= max(1, len(ticks_of(run)))
+    return room.foot.task_bytes(room.rows, rows) <= room.task_bytes
 
 
 def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
@@ -124,17 +200,25 @@ def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
 
 
 def _load_events(run: Run) -> tuple[SortedRows, History | None]:
-    table, base = run.table, run.base
-    first, last, with_null = _time_range(run, table.lookback_us)
-    if first is not None:
-        base = None
-    elif base is not None:
-        first = base.before_us
-    rows = load_bucket(run.events, run.bucket, table.source, columns_needed(table), first, last, with_null)
+    table, base = run.table, starting_state(run)
+    rows = load_bucket(run.events, run.bucket, table.source, columns_needed(table), *event_range(run))
     if base is None:
         return sort_rows(rows, table.keys, table.source.time, table.source.order), None
     state = read_state(state_url(run.table_url, base.mark, run.bucket))
     return sort_with_history(table, rows, state, base.before_us)
+
+
+def starting_state(run: Run) -> Base | None:
+    """The state that stands for what lies before the events of a run, if one does."""
+    first, _, _ = _time_range(run, run.table.lookback_us)
+    return run.base if first is None else None
+
+
+def event_range(run: Run) -> tuple[int | None, int, bool]:
+    """Closed range of times of the events that a run reads, and whether those without a time are among them."""
+    first, last, with_null = _time_range(run, run.table.lookback_us)
+    base = starting_state(run)
+    return (first if base is None else base.before_us), last, with_null
 
 
 def _time_range(run: Run, reach: int | None) -> tuple[int | None, int, bool]:
@@ -146,10 +230,11 @@ def _time_range(run: Run, reach: int | None) -> tuple[int | None, int, bool]:
     return None if reach is None else timed[0].start_us - reach, timed[-1].end_us - 1, with_null
 
 
-def _event_rows(run: Run, rows: SortedRows, history: History | None) -> pa.Table:
+def _event_rows(run: Run, rows: SortedRows, history: History | None, part: Part) -> pa.Table:
     """One output row per event of the run's slices, and those without a key or a time."""
     table = run.table
-    chosen = np.flatnonzero(_within(run.units, rows.times))
+    inside = _within(run.units, rows.times)
+    chosen = np.flatnonzero(inside if part.is_all else inside & part.holds(rows.times))
     apart_times = np.empty(0, np.int64)
     if rows.n_apart:
         name = table.source.time
@@ -158,17 +243,25 @@ def _event_rows(run: Run, rows: SortedRows, history: History | None) -> pa.Table
     queries = Queries(np.searchsorted(chosen, rows.offsets).astype(np.int64), rows.times[chosen])
     carried = take_rows(rows.table, np.concatenate((apart, chosen + rows.n_apart)))
     times = np.concatenate((apart_times[apart], queries.times))
-    return _finish(run, rows, history, queries, carried, times, len(apart))
+    return _finish(run, rows, history, queries, carried, times, len(apart), part)
 
 
-def _grid_rows(run: Run, rows: SortedRows, history: History | None) -> pa.Table:
-    """One output row per tick and key that has an event in a window of that tick."""
-    table, grid = run.table, run.table.grid
+def ticks_of(run: Run) -> NDArray[np.int64]:
+    """Ticks of the grid in a run's slices, ascending; none for a table of events."""
+    grid = run.table.grid
     if grid is None or run.first_tick is None or run.last_tick is None:
-        return pa.Table.from_batches([], table.schema)
+        return np.empty(0, np.int64)
     first = max(run.first_tick, run.units[0].slice.start_us)
     ticks = ticks_between(grid, first, min(run.last_tick, run.units[-1].slice.end_us - 1))
-    ticks = ticks[_within(run.units, ticks)]
+    return ticks[_within(run.units, ticks)]
+
+
+def _grid_rows(run: Run, rows: SortedRows, history: History | None, part: Part) -> pa.Table:
+    """One output row per tick and key that has an event in a window of that tick."""
+    table, ticks = run.table, ticks_of(run)
+    if len(ticks) == 0:
+        return pa.Table.from_batches([], table.schema)
+    ticks = ticks if part.is_all else ticks[part.holds(ticks)]
     n_keys = len(rows.offsets) - 1
     every = Queries(np.arange(n_keys + 1, dtype=np.int64) * len(ticks), np.tile(ticks, n_keys))
     probe = Evaluator(rows, every)
@@ -182,7 +275,7 @@ def _grid_rows(run: Run, rows: SortedRows, history: History | None) -> pa.Table:
     carried = take_rows(rows.table.select(list(table.keys)), owners)
     if table.time is not None and table.time not in table.keys:
         carried = carried.append_column(table.time, integers(queries.times, pa.timestamp("us", "UTC")))
-    return _finish(run, rows, history, queries, carried, queries.times, 0)
+    return _finish(run, rows, history, queries, carried, queries.times, 0, part)
 
 
 def _unit_of(units: tuple[Unit, ...], times: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -211,6 +304,7 @@ def _finish(
     carried: pa.Table,
     times: NDArray[np.int64],
     n_apart: int,
+    part: Part,
 ) -> pa.Table:
     """Put aggregates, look-ups and derived columns beside the carried columns; all of the same rows."""
     table = run.table
@@ -224,30 +318,40 @@ def _finish(
     for name, values in evaluator.features(table.features).items():
         names.append(name)
         arrays.append(pa.concat_arrays([pa.nulls(n_apart, values.type), values]) if n_apart else values)
-    _write_states(run, rows, evaluator)
+    part.states(rows, evaluator.events)
     for lookup, side in zip(table.lookups, run.rights, strict=True):
-        right = _load_right(run, lookup, side)
-        found = look_up(lookup, [column(carried, key) for key in lookup.left_keys], times, right)
+        left = [column(carried, key) for key in lookup.left_keys]
+        found = look_up(lookup, left, times, part.right(lookup, side, left))
         names.extend(name for _, name in lookup.columns)
         arrays.extend(found)
     return derive_columns(pa.table(arrays, names=names), table.derived)
 
 
-def _write_states(run: Run, rows: SortedRows, evaluator: Evaluator) -> None:
+def _write_states(run: Run, rows: SortedRows, columns: Columns) -> None:
     """Write the states for the ends of this run's slices that a later build can begin at."""
+    for _, before, mark in own_states(run):
+        state = make_state(run.table, rows, columns, before)
+        if state is not None:
+            write_state(state, state_url(run.table_url, mark, run.bucket))
+
+
+def own_states(run: Run) -> list[tuple[int, int, str]]:
+    """States at the ends of the run's slices: the end, the instant, the name."""
     ends = {unit.slice.end_us for unit in run.units if unit.slice != NULL_SLICE}
-    for end, before, mark in run.states:
-        if end in ends:
-            state = make_state(run.table, rows, evaluator.events, before)
-            if state is not None:
-                write_state(state, state_url(run.table_url, mark, run.bucket))
+    return [state for state in run.states if state[0] in ends]
 
 
 def _load_right(run: Run, lookup: Lookup, side: Side) -> pa.Table:
-    first, last, _ = _time_range(run, lookup.reach_us)
+    first, last = right_range(run, lookup)
     return load_bucket(
         side.manifest, run.bucket if side.bucketed else 0, lookup.right, lookup.needed, first, last, False
     )
+
+
+def right_range(run: Run, lookup: Lookup) -> tuple[int | None, int]:
+    """Closed range of times of a look-up's right rows that a run can see."""
+    first, last, _ = _time_range(run, lookup.reach_us)
+    return first, last
 
 
 def _checked(run: Run, unit: Unit, output: pa.Table) -> tuple[pa.Table, int]:
@@ -281,19 +385,34 @@ def write_quarantine(rows: pa.Table, url: str) -> None:
 
 def _write_slices(run: Run, columns: list[pa.Array], times: NDArray[np.int64]) -> Written:
     """Write one file a slice; ``columns`` are the output's, and are emptied."""
-    table = run.table
     # within a slice the rows stay in the order of keys and times
-    parts = split_rows(columns, table.schema, _unit_of(run.units, times), len(run.units))
-    n_rows = n_quarantined = 0
-    files = []
-    for unit, made in zip(run.units, parts, strict=True):
-        rows, quarantined = _checked(run, unit, made) if run.checks else (made, 0)
-        if rows.num_rows:
-            path = unit_path(table, unit, run.bucket)
-            files.append(write_file(rows, run.table_url, path, keys=list(table.keys), time=table.time))
-        n_rows += rows.num_rows
-        n_quarantined += quarantined
-    return Written(n_rows, n_quarantined, tuple(files))
+    parts = split_units(run, columns, times)
+    return sum_of([write_unit(run, unit, made) for unit, made in zip(run.units, parts, strict=True)])
+
+
+def write_unit(run: Run, unit: Unit, made: pa.Table) -> Written:
+    """Check the rows of a unit and write its file."""
+    table = run.table
+    rows, quarantined = _checked(run, unit, made) if run.checks else (made, 0)
+    if not rows.num_rows:
+        return Written(0, quarantined)
+    path = unit_path(table, unit, run.bucket)
+    file = write_file(rows, run.table_url, path, keys=list(table.keys), time=table.time)
+    return Written(rows.num_rows, quarantined, (file,))
+
+
+def sum_of(written: list[Written]) -> Written:
+    """Handle of a run, from those of its units."""
+    return Written(
+        sum(one.rows for one in written),
+        sum(one.quarantined for one in written),
+        tuple(file for one in written for file in one.files),
+    )
+
+
+def split_units(run: Run, columns: list[pa.Array], times: NDArray[np.int64]) -> list[pa.Table]:
+    """Rows of each unit, in their order; ``columns`` are the output's, and are emptied."""
+    return split_rows(columns, run.table.schema, _unit_of(run.units, times), len(run.units))
 
 
 def unit_path(table: CompiledTable, unit: Unit, bucket: int) -> str:

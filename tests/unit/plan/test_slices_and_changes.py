@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -168,24 +169,32 @@ def test_planning_writes_nothing(project: Any) -> None:
     assert not project.store.exists()
 
 
-def test_over_budget_is_refused_with_numbers(project: Any) -> None:
+def test_too_little_memory_is_refused_with_the_least_that_will_do(project: Any) -> None:
+    with pytest.raises(PlanError) as refused:
+        opened(project, memory="200MB", workers=4).plan()
+    text = str(refused.value)
+    assert "200 MB of memory are too little" in text
+    assert "4 threads" in text
+    (least,) = re.findall(r"--memory to at least (\d+)MB", text)
+    assert not project.store.exists()
+    with pytest.raises(PlanError):
+        opened(project, memory=f"{int(least) - 1}MB", workers=4).plan()
+    assert opened(project, memory=f"{least}MB", workers=4).plan().tables
+
+
+def test_what_does_not_fit_goes_through_scratch(project: Any) -> None:
     large = pl.DataFrame(
         {"k": range(400_000), "ts": [day(1)] * 400_000, "v": [1.0] * 400_000}, schema_overrides={"ts": TIME}
     )
     project.write("tx", large, file="large")
     from unittest import mock
 
-    with (
-        mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 1),
-        pytest.raises(PlanError) as refused,
-    ):
-        opened(project, memory="310MB", workers=4).plan()
-    text = str(refused.value)
-    assert "features.t" in text
-    assert "GB for slice 2026-01-0" in text
-    assert "0.06" in text or "0.07" in text  # the budget
-    assert "--memory" in text
-    assert not project.store.exists()
+    with mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 1):
+        (little,) = opened(project, memory="516MB", workers=4).plan().tables
+        (roomy,) = opened(project, memory="8GB", workers=4).plan().tables
+    assert little.estimate["spilled_bytes"] > little.estimate["budget_bytes"]
+    assert little.estimate["task_bytes"] <= little.estimate["budget_bytes"]
+    assert roomy.estimate["spilled_bytes"] == 0
 
 
 def test_a_table_of_one_slice_feeds_one_of_days(make_project: Callable[..., Any]) -> None:

@@ -1,0 +1,526 @@
+"""A run whose rows memory can't hold at once: gathered into sorted runs on scratch, computed in pieces.
+
+Pieces are cut between keys; a key that alone is too much is cut by time, and each of its pieces reads the look-back of
+the longest window again, or begins with a state of the lifetime windows. The output of the pieces goes to scratch, too,
+until the file of a unit can be written from front to back. Rows and their order are those of a computation in one go.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from featureflow.core.errors import ComputeError
+from featureflow.core.meter import spent
+from featureflow.execute.arrays import booleans
+from featureflow.execute.bucket import in_range
+from featureflow.execute.disk_space import write_error
+from featureflow.execute.fetching import read_slices
+from featureflow.execute.keycodes import encode_pair
+from featureflow.execute.lifetime import (
+    Columns,
+    History,
+    make_state,
+    needs_all,
+    read_state,
+    sort_with_history,
+    state_url,
+    write_state,
+)
+from featureflow.execute.manifest import touching
+from featureflow.execute.places import here
+from featureflow.execute.resume import finite_reach_us
+from featureflow.execute.sorted_rows import NO_TIME, SortedRows, microseconds, sort_rows
+from featureflow.execute.sorted_runs import SortedRuns, Stretch, write_arrow
+from featureflow.execute.window_task import (
+    Part,
+    Room,
+    Run,
+    Side,
+    Written,
+    compute_whole,
+    event_range,
+    own_states,
+    part_rows,
+    right_range,
+    split_units,
+    starting_state,
+    stored_columns,
+    sum_of,
+    ticks_of,
+    write_unit,
+)
+from featureflow.plan.nodes import Lookup
+from featureflow.plan.required import columns_needed
+
+#: Folder below scratch: of runs that are being computed. What is in it belongs to nobody when its process is gone.
+FOLDER = "spill"
+_FOREVER = int(np.iinfo(np.int64).max)
+
+
+def compute_tight(run: Run) -> Written:
+    """Compute a run that may be more than its task's memory.
+
+    Raises
+    ------
+    ComputeError
+        If the scratch disk is full, or one window of one key is more than the memory.
+    """
+    room = _room(run)
+    own = here()
+    folder = os.path.join(own.scratch if own else room.scratch, FOLDER, f"{os.getpid()}-{uuid.uuid4().hex}")
+    try:
+        _make(folder)
+        found = _gather(run, folder)
+        if isinstance(found, SortedRuns):
+            return _Pieces(run, found, folder).compute()
+        box = [found]
+        del found
+        return compute_whole(run, lambda: _sorted(run, *box.pop()))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _room(run: Run) -> Room:
+    if run.room is None:
+        raise ValueError("a run without a limit is computed in one go")
+    return run.room
+
+
+def _make(folder: str) -> None:
+    try:
+        os.makedirs(folder)
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
+# ---------------------------------------------------------------- gathering
+
+
+def _gather(run: Run, folder: str) -> tuple[pa.Table, pa.Table | None] | SortedRuns:
+    """The run's events and the state before them, if there is one, if memory holds them; else both in sorted runs."""
+    room, base = _room(run), starting_state(run)
+    state = None if base is None else read_state(state_url(run.table_url, base.mark, run.bucket))
+    marks = {} if state is None else _marks(run, state)
+    runs = SortedRuns(folder, run.table.keys, run.table.source.time, tuple(marks))
+    piece = max(1, (room.task_bytes - room.foot.fixed) // max(1, room.foot.per_event))
+    loaded: list[pa.Table] = []
+    n = 0
+    for table in _events(run):
+        for start in range(0, table.num_rows, piece):
+            part = table.slice(start, piece)
+            if n + part.num_rows > piece:
+                runs.add(_with_marks(loaded, marks))
+                loaded, n = [], 0
+            loaded.append(part)
+            n += part.num_rows
+    loaded = loaded or [_empty(run)]
+    if runs.is_empty and _fits(run, loaded, n + (0 if state is None else state.num_rows)):
+        return pa.concat_tables(loaded).combine_chunks(), state
+    last = _with_marks(loaded, marks)
+    del loaded
+    runs.add(last)
+    if state is not None:
+        runs.add(state.cast(last.schema))
+    return runs
+
+
+def _events(run: Run) -> Iterator[pa.Table]:
+    """Events of a run, file by file; copied from what is mapped."""
+    room = _room(run)
+    first, last, with_null = event_range(run)
+    names = touching(run.events, first, last, with_null=with_null)
+    # slices of other hosts come into memory: in one request a host only if there is room for all of them
+    at_once = max(1, len(names)) if room.expected <= room.task_bytes else 1
+    wanted = list(columns_needed(run.table))
+    for start in range(0, len(names), at_once):
+        batches = read_slices(run.events, names[start : start + at_once], run.bucket)
+        while batches:
+            batch = batches.pop(0)
+            table = pa.Table.from_batches([batch.replace_schema_metadata(None)]).select(wanted)
+            del batch
+            with spent("exchange"):
+                yield in_range(table, run.table.source.time, first, last, with_null)
+
+
+def _empty(run: Run) -> pa.Table:
+    from featureflow.execute.bucket import load_bucket
+
+    table = run.table
+    return load_bucket(run.events, run.bucket, table.source, columns_needed(table), 0, -1, False).slice(0, 0)
+
+
+def _marks(run: Run, state: pa.Table) -> dict[str, pa.DataType]:
+    names = state.column_names[len(columns_needed(run.table)) :]
+    return {name: state.schema.field(name).type for name in names}
+
+
+def _with_marks(tables: list[pa.Table], marks: dict[str, pa.DataType]) -> pa.Table:
+    found = pa.concat_tables(tables).combine_chunks()
+    for name, kind in marks.items():
+        found = found.append_column(name, pa.nulls(found.num_rows, kind))
+    return found
+
+
+def _fits(run: Run, tables: list[pa.Table], n: int) -> bool:
+    """Whether the run can be computed in one go: of a grid only if each row had a key of its own it could not."""
+    room, name = _room(run), run.table.source.time
+    if run.table.grid is not None:
+        keys = pa.concat_tables([table.select(list(run.table.keys)) for table in tables])
+        rows = keys.group_by(keys.column_names).aggregate([]).num_rows * len(ticks_of(run))
+    elif name is None:
+        rows = n
+    else:
+        first = min(u.slice.start_us for u in run.units)
+        rows = sum(int((microseconds(t.column(name).combine_chunks()) >= first).sum()) for t in tables)
+    return room.foot.task_bytes(n, rows) <= room.task_bytes
+
+
+def _sorted(run: Run, events: pa.Table, state: pa.Table | None) -> tuple[SortedRows, History | None]:
+    base = starting_state(run)
+    if state is not None and base is not None:
+        return sort_with_history(run.table, events, state, base.before_us)
+    source = run.table.source
+    return sort_rows(events, run.table.keys, source.time, source.order), None
+
+
+# ---------------------------------------------------------------- pieces
+
+
+@dataclass(slots=True)
+class _Carry:
+    """State that stands for the events of one key before an instant."""
+
+    before_us: int
+    rows: pa.Table
+
+
+@dataclass(slots=True)
+class _Wish:
+    """A state to make from a piece, for the one that follows: at which instant, and what was made."""
+
+    before_us: int
+    made: _Carry | None = None
+
+
+class _Pieces:
+    """Computes a run piece by piece."""
+
+    def __init__(self, run: Run, runs: SortedRuns, folder: str) -> None:
+        self._run, self._runs = run, runs
+        self._room = _room(run)
+        self._spool = _Spool(run, folder)
+        self._base = starting_state(run)
+        self._ticks = ticks_of(run)
+        self._states: dict[str, list[pa.Table] | None] = {mark: [] for _, _, mark in own_states(run)}
+
+    def compute(self) -> Written:
+        """Compute all pieces; write the files of the units and the states."""
+        if self._run.table.grid is None:
+            self._by_time(self._runs.apart, reach=0)
+        waiting: Stretch | None = None
+        for stretch in self._runs.by_key(self._rows_of_a_piece()):
+            joined = stretch if waiting is None else _joined(waiting, stretch)
+            if self._fits(joined):
+                waiting = joined
+                continue
+            if waiting is not None:
+                self._piece(waiting)
+            waiting = stretch
+            if not self._fits(stretch):
+                if not stretch.one_key:
+                    raise self._too_much(stretch.rows, self._bytes(stretch), "keys that can't be parted")
+                self._by_time(stretch, self._run.table.lookback_us)
+                waiting = None
+        if waiting is not None:
+            self._piece(waiting)
+        self._write_states()
+        return self._spool.write()
+
+    def _rows_of_a_piece(self) -> int:
+        foot = self._room.foot
+        return max(1, (self._room.task_bytes - foot.fixed) // (foot.per_event + foot.per_row))
+
+    def _bytes(self, stretch: Stretch) -> int:
+        rows = stretch.keys * len(self._ticks) if self._run.table.grid else stretch.rows
+        return self._room.foot.task_bytes(stretch.rows, rows)
+
+    def _fits(self, stretch: Stretch) -> bool:
+        return self._bytes(stretch) <= self._room.task_bytes
+
+    def _piece(self, stretch: Stretch) -> None:
+        """All events of some keys."""
+        self._compute(self._sort(self._runs.read(stretch)))
+
+    def _sort(self, table: pa.Table) -> tuple[SortedRows, History | None]:
+        source, n_plain = self._run.table.source, len(columns_needed(self._run.table))
+        marks = table.column_names[n_plain:]
+        rows = sort_rows(table, self._run.table.keys, source.time, source.order, aside=tuple(marks))
+        if not marks or self._base is None:
+            return rows, None
+        history = History(self._base.before_us, rows.events.select(marks))
+        rows.table = rows.table.drop_columns(marks)
+        return rows, history
+
+    def _compute(
+        self,
+        found: tuple[SortedRows, History | None],
+        first_us: int = NO_TIME,
+        end_us: int = _FOREVER,
+        wish: _Wish | None = None,
+    ) -> None:
+        part = Part(
+            lambda lookup, side, left: self._right(lookup, side, left, first_us, end_us),
+            lambda rows, columns: self._note_states(rows, columns, first_us, end_us, wish),
+            first_us,
+            end_us,
+        )
+        rows, history = found
+        del found
+        output = part_rows(self._run, rows, history, part)
+        del rows, history
+        self._spool.add(*stored_columns(self._run, output))
+
+    # ------------------------------------------------------------ one key, by time
+
+    def _by_time(self, stretch: Stretch, reach: int | None) -> None:
+        """Rows of one key (or of none), some stretch of time after the other."""
+        if stretch.rows == 0 and len(self._ticks) == 0:
+            return
+        if stretch.rows == 0 or (self._fits(stretch) and reach == 0):
+            if stretch.rows:
+                self._piece(stretch)
+            return
+        size = self._rows_of_a_piece()
+        cuts, parts = self._runs.by_time(stretch, size, self._ticks[:: max(1, size // 8)])
+        if reach is None:
+            self._with_state(cuts, parts)
+            return
+        at = 0
+        while at < len(parts):
+            first = NO_TIME if at == 0 else int(cuts[at - 1])
+            since = 0 if at == 0 else _part_at(cuts, first - reach)
+            end = at
+            while (
+                end < len(parts)
+                and self._time_bytes(cuts, parts, since, at, end + 1) <= self._room.task_bytes
+            ):
+                end += 1
+            if end == at:
+                need = self._time_bytes(cuts, parts, since, at, at + 1)
+                raise self._too_much(
+                    sum(p.rows for p in parts[since : at + 1]), need, "one window of one key"
+                )
+            last = _FOREVER if end == len(parts) else int(cuts[end - 1])
+            self._compute(self._sort(self._runs.read(_joined(*parts[since:end]))), first, last)
+            at = end
+
+    def _time_bytes(
+        self, cuts: NDArray[np.int64], parts: list[Stretch], since: int, at: int, end: int
+    ) -> int:
+        rows = sum(part.rows for part in parts[at:end])
+        events = rows + sum(part.rows for part in parts[since:at])
+        if self._run.table.grid is not None:
+            rows = self._n_ticks(cuts, at, end)
+        return self._room.foot.task_bytes(events, rows)
+
+    def _n_ticks(self, cuts: NDArray[np.int64], at: int, end: int) -> int:
+        low = 0 if at == 0 else int(np.searchsorted(self._ticks, cuts[at - 1]))
+        high = len(self._ticks) if end > len(cuts) else int(np.searchsorted(self._ticks, cuts[end - 1]))
+        return high - low
+
+    def _with_state(self, cuts: NDArray[np.int64], parts: list[Stretch]) -> None:
+        """Lifetime windows: each piece begins with a state of the key instead of all events before it."""
+        table = self._run.table
+        if needs_all(table):
+            names = ", ".join(needs_all(table))
+            rows = sum(part.rows for part in parts)
+            need = self._room.foot.task_bytes(rows, rows)
+            raise self._too_much(rows, need, f"all history of one key, which {names} must see at once,")
+        reach = finite_reach_us(table)
+        carry: _Carry | None = None
+        at = 0
+        while at < len(parts):
+            first = NO_TIME if at == 0 else int(cuts[at - 1])
+            since = 0 if carry is None else _part_at(cuts, carry.before_us)
+            kept = 0 if carry is None else carry.rows.num_rows
+            end = at
+            while (
+                end < len(parts)
+                and self._time_bytes(cuts, parts, since, at, end + 1) + kept * self._room.foot.per_event
+                <= self._room.task_bytes
+            ):
+                end += 1
+            if end == at:
+                need = self._time_bytes(cuts, parts, since, at, at + 1)
+                raise self._too_much(
+                    sum(p.rows for p in parts[since : at + 1]), need, "one window of one key"
+                )
+            last = _FOREVER if end == len(parts) else int(cuts[end - 1])
+            wish = None if end == len(parts) else self._wish(last - reach, carry)
+            self._compute(
+                self._with_carry(self._runs.read(_joined(*parts[since:end])), carry), first, last, wish
+            )
+            carry = carry if wish is None else wish.made
+            at = end
+
+    def _wish(self, before_us: int, carry: _Carry | None) -> _Wish | None:
+        """A state is of use if it stands for more than the one that this piece begins with."""
+        known = NO_TIME if carry is None else carry.before_us
+        if self._base is not None:
+            known = max(known, self._base.before_us)
+        return _Wish(before_us) if before_us > known else None
+
+    def _with_carry(self, table: pa.Table, carry: _Carry | None) -> tuple[SortedRows, History | None]:
+        if carry is None:
+            return self._sort(table)
+        source = self._run.table.source
+        times = microseconds(table.column(source.time).combine_chunks())
+        plain = table.select(list(columns_needed(self._run.table)))
+        events = plain.filter(booleans(times >= carry.before_us))
+        return sort_with_history(self._run.table, events, carry.rows, carry.before_us)
+
+    def _note_states(
+        self, rows: SortedRows, columns: Columns, first_us: int, end_us: int, wish: _Wish | None
+    ) -> None:
+        """Make the states that this piece has all events of: those to write, and the one to go on with."""
+        for end, before, mark in own_states(self._run):
+            held = self._states[mark]
+            if held is None or not (first_us < end <= end_us):
+                continue
+            state = make_state(self._run.table, rows, columns, before)
+            if state is None:
+                self._states[mark] = None
+            else:
+                held.append(state)
+        if wish is not None:
+            state = make_state(self._run.table, rows, columns, wish.before_us)
+            if state is None:
+                need = self._room.foot.task_bytes(len(rows.times), 0)
+                raise self._too_much(len(rows.times), need, "one key, whose sums no doubles can carry,")
+            wish.made = _Carry(wish.before_us, state)
+
+    def _write_states(self) -> None:
+        for mark, parts in self._states.items():
+            if parts:
+                write_state(pa.concat_tables(parts), state_url(self._run.table_url, mark, self._run.bucket))
+
+    # ------------------------------------------------------------ look-ups
+
+    def _right(
+        self, lookup: Lookup, side: Side, left: list[pa.Array], first_us: int, end_us: int
+    ) -> pa.Table:
+        """Right rows of the keys of a piece, file by file."""
+        run = self._run
+        first, last = right_range(run, lookup)
+        last = min(last, end_us - 1)
+        if lookup.reach_us is not None and first_us > NO_TIME:
+            first = max(first if first is not None else NO_TIME, first_us - lookup.reach_us)
+        bucket = run.bucket if side.bucketed else 0
+        keys = pa.table(left, names=[str(i) for i in range(len(left))])
+        keys = keys.group_by(keys.column_names).aggregate([])
+        wanted = [keys.column(name).combine_chunks() for name in keys.column_names]
+        found = []
+        for name in touching(side.manifest, first, last):
+            for batch in read_slices(side.manifest, [name], bucket):
+                table = pa.Table.from_batches([batch.replace_schema_metadata(None)])
+                table = in_range(table.select(list(lookup.needed)), lookup.right.time, first, last, False)
+                if table.num_rows:
+                    found.append(table.filter(booleans(_known(table, lookup.right_keys, wanted))))
+        if not found:
+            return _no_rights(lookup, side, bucket)
+        return pa.concat_tables(found).combine_chunks()
+
+    # ------------------------------------------------------------ what can't be done
+
+    def _too_much(self, rows: int, need: int, what: str) -> ComputeError:
+        room = self._room
+        return ComputeError(
+            f"features.{self._run.table.name}: {what} has {rows:,} rows and needs {need / 1e9:.2f} GB; a task may use "
+            f"{room.task_bytes / 1e9:.2f} GB. Raise --memory, lower the number of threads a worker, or use shorter "
+            "windows."
+        )
+
+
+def _no_rights(lookup: Lookup, side: Side, bucket: int) -> pa.Table:
+    from featureflow.execute.bucket import load_bucket
+
+    return load_bucket(side.manifest, bucket, lookup.right, lookup.needed, 0, -1, False).slice(0, 0)
+
+
+def _known(table: pa.Table, keys: tuple[str, ...], wanted: list[pa.Array]) -> NDArray[np.bool_]:
+    """Rows whose key is among those wanted."""
+    from featureflow.execute.sorted_rows import column
+
+    if len(keys) == 1 and table.column(keys[0]).type == wanted[0].type:
+        return pc.is_in(column(table, keys[0]), value_set=wanted[0].drop_null()).to_numpy(
+            zero_copy_only=False
+        )
+    left, right, _ = encode_pair(wanted, [column(table, key) for key in keys])
+    known: NDArray[np.bool_] = np.isin(right, left[left >= 0])
+    return known
+
+
+def _joined(*stretches: Stretch) -> Stretch:
+    """One stretch of several that follow each other."""
+    first, last = stretches[0], stretches[-1]
+    return replace(
+        first,
+        end=last.end,
+        keys=sum(s.keys for s in stretches),
+        one_key=all(s.one_key for s in stretches),
+    )
+
+
+def _part_at(cuts: NDArray[np.int64], us: int) -> int:
+    """The part in which an instant lies: part i begins at ``cuts[i - 1]``."""
+    return int(np.searchsorted(cuts, us, side="right"))
+
+
+# ---------------------------------------------------------------- output
+
+
+class _Spool:
+    """Output rows of the pieces by unit, on scratch."""
+
+    def __init__(self, run: Run, folder: str) -> None:
+        self._run, self._folder = run, folder
+        self._paths: list[str] = []
+
+    def add(self, columns: list[pa.Array], times: NDArray[np.int64]) -> None:
+        """Put the rows of a piece behind those before; ``columns`` is emptied."""
+        parts = split_units(self._run, columns, times)
+        path = os.path.join(self._folder, f"output-{len(self._paths)}.arrow")
+        batches = [(part.combine_chunks().to_batches() or [_empty_batch(part.schema)])[0] for part in parts]
+        del parts
+        write_arrow(path, batches, batches[0].schema)
+        self._paths.append(path)
+
+    def write(self) -> Written:
+        """Write the file of each unit."""
+        written = []
+        for number, unit in enumerate(self._run.units):
+            with spent("spill"):
+                batches = [_batch(path, number) for path in self._paths]
+                made = pa.Table.from_batches(batches, self._run.table.schema).combine_chunks()
+                del batches
+            written.append(write_unit(self._run, unit, made))
+            del made
+        return sum_of(written)
+
+
+def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=schema)
+
+
+def _batch(path: str, number: int) -> pa.RecordBatch:
+    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
+        return reader.get_batch(number)

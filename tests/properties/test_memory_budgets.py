@@ -1,0 +1,70 @@
+"""The same bytes whatever the memory: runs and pieces of a few rows, hot keys, ties, nulls, look-ups, lifetime."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featureflow.execute import sorted_runs
+from featureflow.execute.table_build import TableBuild
+from featureflow.execute.window_task import Room
+from tests.properties.small_world import World, events, live_files, rates
+
+TABLES = ("spend", "daily", "rich")
+
+
+@contextmanager
+def little_memory(events_of_a_task: int, batch_rows: int = 2) -> Iterator[list[Room]]:
+    """Tasks that may hold about so many events; gives what they were told."""
+    seen: list[Room] = []
+    real = TableBuild._room
+
+    def room(self: TableBuild, *arguments: object) -> Room:
+        found = real(self, *arguments)  # type: ignore[arg-type]
+        foot = replace(found.foot, fixed=0)
+        made = replace(found, foot=foot, task_bytes=(foot.per_event + foot.per_row) * events_of_a_task)
+        seen.append(made)
+        return made
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(TableBuild, "_room", room))
+        stack.enter_context(mock.patch.object(sorted_runs, "BATCH_ROWS", batch_rows))
+        yield seen
+
+
+def grown(folder: Path, rng: random.Random, n_days: int, n_rows: int) -> World:
+    world = World(folder)
+    for day in range(n_days):
+        world.write("tx", f"{day}", events(rng, day, n_rows))
+        world.write("rate", f"{day}", rates(rng, day, max(1, n_rows // 4)))
+    return world
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10_000),
+    n_days=st.integers(1, 4),
+    n_rows=st.integers(1, 30),
+    room=st.integers(14, 60),
+    buckets=st.integers(1, 2),
+)
+def test_bytes_do_not_depend_on_memory(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, n_days: int, n_rows: int, room: int, buckets: int
+) -> None:
+    world = grown(tmp_path_factory.mktemp("world"), random.Random(seed), n_days, n_rows)
+    with mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: buckets):
+        world.build()
+        expected = {table: live_files(world.store, table) for table in TABLES}
+        tight = world.folder / "tight"
+        with little_memory(room):
+            world.project(tight, scratch=tight / "scratch").build()
+    assert {table: live_files(tight, table) for table in TABLES} == expected
+    assert list((tight / "scratch" / "spill").glob("*")) == []
