@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import featureflow
-from featureflow.cli import authoring, building, exporting, keeping, reading
+from featureflow.cli import authoring, building, exporting, keeping, profiling, reading
 from featureflow.cli.failures import report_failure
 
 _SECTIONS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
@@ -16,7 +16,7 @@ _SECTIONS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
         "Write a project",
         (authoring.init, authoring.demo, authoring.validate, authoring.compile_, authoring.test),
     ),
-    ("Build it", (building.plan, building.build)),
+    ("Build it", (building.plan, building.build, profiling.profile)),
     ("Train on it", (exporting.export,)),
     (
         "Look at tables and datasets",

@@ -46,7 +46,7 @@ def stumble(marks: str) -> None:
         raise OSError("the disk hiccupped")
 
 
-def fail() -> None:
+def fail(_: int) -> None:
     raise ComputeError("no")
 
 
@@ -144,7 +144,7 @@ def test_runs_that_fail_count_as_well(opener: Any, request: pytest.FixtureReques
         task = Task("a", stumble, (str(tmp_path / "mark"),), "t: read, file 1")
         run_tasks(executor, [task], lambda *_: None)
         with pytest.raises(ComputeError, match="no") as failure:
-            run_tasks(executor, [Task("b", fail, (), "t: check, file 1")], lambda *_: None)
+            run_tasks(executor, [Task("b", fail, (1,), "t: check, file 1")], lambda *_: None)
         profile = profile_of(profiler, {})
         executor.close()
     found = stage(profile, "t: read")
