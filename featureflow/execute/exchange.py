@@ -81,6 +81,9 @@ class RowReader(Protocol):
     ) -> pl.DataFrame:
         """Read these columns of a chunk; with ``row_position`` also each row's position, as UInt32."""
 
+    def label(self, chunk: Chunk) -> str:
+        """Name under which a host's cache holds what is read of a chunk; empty if no cache does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rekey:

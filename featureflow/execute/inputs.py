@@ -11,10 +11,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from featureflow.core.chunk_cache import labelled
 from featureflow.core.errors import CorruptionError
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import spending
+from featureflow.core.storage import is_local, join, read_bytes
 from featureflow.execute.checking import BoundCheck
 from featureflow.execute.exchange import Chunk, RowReader
 from featureflow.execute.stages import Piece
@@ -77,6 +79,15 @@ class SourceChunks:
         self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None
     ) -> pl.DataFrame:
         """See `RowReader`."""
+        with labelled(self.label(chunk)):
+            return self._read(chunk, columns, row_position)
+
+    def label(self, chunk: Chunk) -> str:
+        """See `RowReader`."""
+        file = chunk.file.file
+        return _label(file.path, file.version, chunk.row_groups)
+
+    def _read(self, chunk: Chunk, columns: tuple[str, ...], row_position: str | None) -> pl.DataFrame:
         needed = dict.fromkeys((*columns, *self._checked()))
         made = self._made(needed)
         given = (*needed, *(name for udf in made for name in udf.inputs))
@@ -129,11 +140,10 @@ class TableChunks:
         self, chunk: Chunk, columns: tuple[str, ...], *, row_position: str | None = None
     ) -> pl.DataFrame:
         """See `RowReader`."""
-        from featureflow.core.storage import is_local, join, read_bytes
-
         url = join(self.root, chunk.file)
-        source: Any = url if is_local(url) else pa.BufferReader(read_bytes(url))
         try:
+            with labelled(self.label(chunk)):
+                source: Any = url if is_local(url) else pa.BufferReader(read_bytes(url))
             with pq.ParquetFile(source, page_checksum_verification=True) as file:
                 frame = pl.DataFrame(file.read(columns=list(columns)))
         except (OSError, pa.ArrowInvalid) as error:
@@ -142,6 +152,15 @@ class TableChunks:
             ) from error
         frame = frame.select(columns)
         return frame if row_position is None else frame.with_row_index(row_position)
+
+    def label(self, chunk: Chunk) -> str:
+        """See `RowReader`."""
+        return _label(join(self.root, chunk.file), "", chunk.row_groups)
+
+
+def _label(url: str, version: str, row_groups: tuple[int, ...] | None) -> str:
+    """Name of a part of a remote object, whoever reads it; empty for a local file, which no cache holds."""
+    return "" if is_local(url) else fingerprint([url, version, list(row_groups or ())])
 
 
 def readable_source(scanned: ScannedSource, checks: tuple[BoundCheck, ...] = ()) -> Readable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from featureflow.execute.exchange import BucketRows, Chunk, Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable
@@ -41,6 +40,7 @@ def rekey_chunks(
                 rekey,
                 (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
                 f"{stage}, {file_of(chunk)}",
+                reads_of(readable, chunk),
             ),
         )
         for chunk in chunks
@@ -75,6 +75,14 @@ def make_files(site: Site, tasks: Sequence[tuple[str, Task]], done: Callable[[Re
     site.run([task for path, task in tasks if path not in known], made)
 
 
-def file_of(chunk: Chunk) -> Any:
-    """Path of a chunk's file, for people."""
-    return getattr(chunk.file, "path", chunk.file)
+def reads_of(readable: Readable, chunk: Chunk) -> tuple[tuple[str, int], ...]:
+    """What a task reads that a host may have on its disk."""
+    label = readable.reader.label(chunk)
+    return ((label, chunk.size),) if label else ()
+
+
+def file_of(chunk: Chunk) -> str:
+    """Path of a chunk's file and its row groups, for people."""
+    path = chunk.file if isinstance(chunk.file, str) else chunk.file.file.path
+    groups = chunk.row_groups
+    return path if not groups else f"{path}, row groups {groups[0]} … {groups[-1]}"

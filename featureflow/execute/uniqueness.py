@@ -9,7 +9,7 @@ from featureflow.execute.checking import BoundCheck
 from featureflow.execute.duplicates import Duplicates, find_duplicates, joined, write_drop_lists
 from featureflow.execute.exchange import Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable, only_where, unfinished, with_drops
-from featureflow.execute.rekeying import make_files
+from featureflow.execute.rekeying import file_of, make_files, reads_of
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
 
@@ -68,7 +68,16 @@ def repeated_rows(site: Site, readable: Readable, unique: tuple[str, ...]) -> tu
     stage = f"{source.name}: find repeated rows"
     site.progress.stage(stage, len(paths) + n_buckets)
     tasks = [
-        (path, Task(path.rpartition("/")[2], rekey, (job, chunk, path, drop), f"{stage}, {path}"))
+        (
+            path,
+            Task(
+                path.rpartition("/")[2],
+                rekey,
+                (job, chunk, path, drop),
+                f"{stage}, {file_of(chunk)}",
+                reads_of(readable, chunk),
+            ),
+        )
         for chunk, path, drop in zip(readable.chunks, paths, drops, strict=True)
     ]
     rows = 0

@@ -22,7 +22,10 @@ from featureflow.execute.host import host_of, own_host, own_scratch, settle
 
 #: Functions that make plugins, as ``module:function``; each takes the `WorkerSettings` and gives plugins of Dask's
 #: classes. They are installed in this order, and a worker has them all before it gets its first task.
-PLUGINS: list[str] = ["featureflow.execute.workers:environment_plugins"]
+PLUGINS: list[str] = [
+    "featureflow.execute.workers:environment_plugins",
+    "featureflow.execute.locality:cache_plugins",
+]
 
 #: Libraries of which driver and workers must have the same version, since files would differ with it.
 SAME_VERSIONS = ("featureflow", "pyarrow", "polars", "numpy", "numba")
