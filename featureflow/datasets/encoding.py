@@ -175,13 +175,13 @@ def fit_encoders(
         site,
         stage,
         [
-            Task(path, gather_chunk, (read, i, place, split, path), f"{stage}: gather, piece {i}")
+            Task(path, gather_chunk, (read, i, place, split, path), f"{stage}, gather, piece {i}")
             for i, path in enumerate(gathered)
         ],
     )
     name = fingerprint([mark, "known", place])
     known = exchange_path(folder, name)
-    _run(site, stage, [Task(known, know_before, (gathered, place, known), f"{stage}: out of time")])
+    _run(site, stage, [Task(known, know_before, (gathered, place, known), f"{stage}, out of time")])
     return Encoding(place, known)
 
 

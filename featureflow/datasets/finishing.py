@@ -34,6 +34,7 @@ from featureflow.datasets.splits import (
 from featureflow.execute.checking import BoundCheck, findings
 from featureflow.execute.exchange import exchange_path, finished_rows, write_buckets
 from featureflow.execute.fetching import read_bucket
+from featureflow.execute.profiler import during
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
 from featureflow.execute.window_task import Unit, note_path
@@ -227,7 +228,8 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
             leaks, dataset.spec.split, reach=dataset.spec.horizon, where=f"datasets.{dataset.name}.split"
         )
     raw = read_piece(job, 0).schema
-    encoding = fit_encoders(dataset, raw, partial(read_piece, job), n_pieces, job.mark, site)
+    with during("fit encoders"):
+        encoding = fit_encoders(dataset, raw, partial(read_piece, job), n_pieces, job.mark, site)
     fitted = None if encoding is None else encoding.fitted
     roles = _roles(dataset, fitted)
     taken = set(raw.names) - set({} if fitted is None else fitted.sources)
@@ -235,9 +237,10 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
         raise PlanError(
             f"datasets.{dataset.name}: encode makes a column {clash[0]!r}, which there is already."
         )
-    selection = select_features(
-        dataset, roles.features, partial(read_piece, job), encoding, n_pieces, job.mark, site
-    )
+    with during("select"):
+        selection = select_features(
+            dataset, roles.features, partial(read_piece, job), encoding, n_pieces, job.mark, site
+        )
     if selection is not None:
         roles = replace(roles, features=selection.kept)
     extra = [] if fitted is None else [pa.field(f"{o.name}{SUFFIX}", o.type) for o in fitted.outputs]
@@ -252,12 +255,15 @@ def finish_pieces(job: Finishing, site: Site) -> Finished:
         site.progress.advance(stage, rows=staged.rows, bytes=staged.size)
 
     tasks = [
-        Task(f"{job.mark}-write-{i}", write_piece, (job, i, schema, encoding, before[i]), f"{stage} {i}")
+        Task(
+            f"{job.mark}-write-{i}", write_piece, (job, i, schema, encoding, before[i]), f"{stage}, piece {i}"
+        )
         for i in range(n_pieces)
     ]
     site.run(tasks, done)
     files.sort(key=lambda staged: staged.bucket)
-    encoder = None if fitted is None and selection is None else _encoder(dataset, fitted, selection, raw)
+    with during("fit encoders"):
+        encoder = None if fitted is None and selection is None else _encoder(dataset, fitted, selection, raw)
     return Finished(job.assembly, schema, roles, files, counts, warnings, encoder, selection)
 
 
@@ -313,7 +319,7 @@ def _make(job: Finishing, site: Site) -> list[Made]:
         site.progress.advance(stage, rows=found.rows)
 
     keys = [f"{job.mark}-make-{i}" for i in range(n_pieces)]
-    tasks = [Task(key, make_piece, (job, i), f"{stage} {i}") for i, key in enumerate(keys)]
+    tasks = [Task(key, make_piece, (job, i), f"{stage}, piece {i}") for i, key in enumerate(keys)]
     site.run(tasks, done)
     split = job.dataset.spec.split
     if split is None or not needs_class_counts(split):
@@ -322,6 +328,6 @@ def _make(job: Finishing, site: Site) -> list[Made]:
     for key in keys:
         before.append(before[-1] + made[key].classes)
     site.progress.stage(stage, n_pieces)
-    again = [Task(key, split_piece, (job, i, before[i]), f"{stage} {i}") for i, key in enumerate(keys)]
+    again = [Task(key, split_piece, (job, i, before[i]), f"{stage}, piece {i}") for i, key in enumerate(keys)]
     site.run(again, done)
     return [made[key] for key in keys]

@@ -175,7 +175,8 @@ class Session:
         self._outputs[table.name] = table_output(plan, state, new, self._site, as_input(table))
         if run.quarantined:
             self._warnings.append(f"features.{table.name}: {run.quarantined} rows were put into quarantine.")
-        results, partials = judge_table(self._site, plan, state, new, checks, self._now_us)
+        with during("check"):
+            results, partials = judge_table(self._site, plan, state, new, checks, self._now_us)
         return _Built(plan, new, run.rows_written, results, partials)
 
     def _input(self, name: str) -> Readable:

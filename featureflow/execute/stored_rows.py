@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.core.errors import CorruptionError
-from featureflow.core.meter import spending
+from featureflow.core.meter import moved, spending
 from featureflow.core.storage import is_local, read_bytes
 
 
@@ -30,6 +30,7 @@ def read_rows(url: str, columns: list[str] | None = None) -> pl.DataFrame:
         raise CorruptionError(
             f"{url}: {error}. Run `featureflow verify`, or build again with --full."
         ) from error
+    moved("decode", table.nbytes)
     return pl.DataFrame(table if columns is None else table.select(columns))
 
 

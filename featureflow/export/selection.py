@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
-from featureflow.core.meter import spending
+from featureflow.core.meter import moved, spending
 from featureflow.core.remote_parquet import RemoteParquet, open_stored
 from featureflow.core.roles import EMBARGOED
 from featureflow.core.storage import is_local, local_path
@@ -37,9 +37,13 @@ def read_columns(
     file: pq.ParquetFile | RemoteParquet, row_groups: Sequence[int], columns: Sequence[str]
 ) -> pa.Table:
     """Read columns of some row groups, on this thread alone: a task is the unit of parallelism."""
+    names, groups = list(dict.fromkeys(columns)), list(row_groups)
     if isinstance(file, RemoteParquet):
-        return file.read(list(dict.fromkeys(columns)), list(row_groups), use_threads=False)
-    return file.read_row_groups(list(row_groups), columns=list(dict.fromkeys(columns)), use_threads=False)
+        table = file.read(names, groups, use_threads=False)
+    else:
+        table = file.read_row_groups(groups, columns=names, use_threads=False)
+    moved("decode", table.nbytes)
+    return table
 
 
 def needed_to_choose(plan: Plan) -> tuple[str, ...]:
