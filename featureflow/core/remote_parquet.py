@@ -121,8 +121,9 @@ class RemoteParquet:
         window: list[int] = []
         ranges: list[Range] = []
         size = 0
+        leaves = self._leaves(columns)
         for group in groups:
-            chunks = self._chunks(group, columns)
+            chunks = self._chunks(group, leaves)
             more = sum(stop - start for start, stop in chunks)
             if window and size + more > WINDOW_BYTES:
                 yield window, ranges
@@ -133,18 +134,21 @@ class RemoteParquet:
         if window:
             yield window, ranges
 
-    def _chunks(self, group: int, columns: set[str]) -> list[Range]:
-        """Where the chunks of some columns lie; a nested column has several."""
+    def _leaves(self, columns: set[str]) -> list[int]:
+        """Positions of the stored columns; a nested one has several."""
+        paths = (self.metadata.schema.column(i).path for i in range(self.metadata.num_columns))
+        return [i for i, path in enumerate(paths) if path in columns or path.partition(".")[0] in columns]
+
+    def _chunks(self, group: int, leaves: Sequence[int]) -> list[Range]:
+        """Where the chunks of some stored columns lie."""
         part = self.metadata.row_group(group)
         found = []
-        for i in range(part.num_columns):
+        for i in leaves:
             chunk = part.column(i)
-            path = chunk.path_in_schema
-            if path in columns or path.partition(".")[0] in columns:
-                start = chunk.data_page_offset
-                if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-                    start = min(start, chunk.dictionary_page_offset)
-                found.append((start, start + chunk.total_compressed_size))
+            start = chunk.data_page_offset
+            if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+                start = min(start, chunk.dictionary_page_offset)
+            found.append((start, start + chunk.total_compressed_size))
         return found
 
 
