@@ -19,6 +19,7 @@ from featureflow.contracts.check import CheckPartial, CheckResult, CheckSpec
 from featureflow.core.durations import Duration
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import spending
 from featureflow.core.storage import join, read_bytes, write_atomic
 from featureflow.library.checks.evaluate import bad_rows, evaluate, merge, validate, verdict
 from featureflow.plan.definition import plain
@@ -115,6 +116,7 @@ def _value(check: Check) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+@spending("compute:checks")
 def failing_rows(checks: tuple[BoundCheck, ...], frame: pl.DataFrame) -> pl.Series:
     """Which rows go to quarantine; ``unique`` looks at the rows that the other checks leave."""
     failing = np.zeros(frame.height, np.bool_)
@@ -127,6 +129,7 @@ def failing_rows(checks: tuple[BoundCheck, ...], frame: pl.DataFrame) -> pl.Seri
     return pl.Series(failing)
 
 
+@spending("compute:checks")
 def findings(
     checks: tuple[BoundCheck, ...], frame: pl.DataFrame, failing: pl.Series, time: str | None
 ) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.meter import spending
 from featureflow.core.storage import exists, join
 from featureflow.execute.exchange import ROW, ROW_HASH, read_positions, write_positions
 from featureflow.execute.fetching import read_slices
@@ -31,6 +32,7 @@ class Duplicates:
     row: NDArray[np.int64]
 
 
+@spending("compute:duplicates")
 def find_duplicates(
     manifest: str,
     bucket: int,

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
-from featureflow.core.meter import moved, spent
+from featureflow.core.meter import moved, spending, spent
 from featureflow.core.storage import is_local, join, read_bytes, write_atomic
 from featureflow.execute.fetching import store_footers
 from featureflow.execute.places import SCRATCH, here, on_disk
@@ -209,6 +209,7 @@ class BucketRows:
         return np.rint(self._named + self._even).astype(np.int64).tolist()  # type: ignore[no-any-return]
 
 
+@spending("compute:hash")
 def bucket_of(table: pa.Table, keys: tuple[str, ...], n_buckets: int) -> NDArray[np.int64]:
     """Assign each row a bucket by a hash of its keys that is the same on every machine."""
     if n_buckets == 1 or table.num_rows == 0:

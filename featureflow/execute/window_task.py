@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
+from featureflow.core.meter import spending
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.arrays import booleans, integers
 from featureflow.execute.bucket import load_bucket
@@ -166,12 +167,14 @@ def whole(run: Run) -> Part:
     )
 
 
+@spending("compute:rows")
 def part_rows(run: Run, rows: SortedRows, history: History | None, part: Part) -> pa.Table:
     """Output rows of a part of a run: by keys and times, those without first."""
     answer = _grid_rows if run.table.grid else _event_rows
     return answer(run, rows, history, part)
 
 
+@spending("compute:rows")
 def stored_columns(run: Run, found: pa.Table) -> tuple[list[pa.Array], NDArray[np.int64]]:
     """Columns of the output as they are stored, and the times that decide on their slices."""
     table = run.table
@@ -376,6 +379,7 @@ def quarantine_url(table_url: str, unit: Unit, bucket: int) -> str:
     )
 
 
+@spending("write")
 def write_quarantine(rows: pa.Table, url: str) -> None:
     """Write quarantined rows to a Parquet file beside the table; complete or not there."""
     sink = pa.BufferOutputStream()
@@ -410,6 +414,7 @@ def sum_of(written: list[Written]) -> Written:
     )
 
 
+@spending("compute:rows")
 def split_units(run: Run, columns: list[pa.Array], times: NDArray[np.int64]) -> list[pa.Table]:
     """Rows of each unit, in their order; ``columns`` are the output's, and are emptied."""
     return split_rows(columns, run.table.schema, _unit_of(run.units, times), len(run.units))
