@@ -340,6 +340,7 @@ class Project:
 
     @contextmanager
     def _site(self, progress: Progress | None) -> Iterator[Site]:
+        from featureflow.execute.caching import caching
         from featureflow.execute.executors import open_executor
         from featureflow.execute.profiler import Profiler
         from featureflow.execute.recorder import Recorder
@@ -349,7 +350,7 @@ class Project:
         from featureflow.observe.progress import QuietProgress
 
         shown = progress or QuietProgress()
-        with Profiler() as profiler:
+        with Profiler() as profiler, caching(self.scratch, self.target.cache):
             executor = open_executor(
                 self.scheduler,
                 client=self.client,

@@ -76,7 +76,7 @@ class ChunkCache:
     Parameters
     ----------
     folder
-        Made if it is not there. All processes of a host give the same one; hosts must not share it.
+        Made when the first range is put. All processes of a host give the same one; hosts must not share it.
     budget_bytes
         How much it may hold; a quarter of the disk if None. Whatever the budget, a twentieth of the disk stays free.
 
@@ -89,25 +89,39 @@ class ChunkCache:
     def __init__(self, folder: str, budget_bytes: int | None = None) -> None:
         self.folder = os.path.abspath(folder)
         self.warning = ""  # why nothing is written any more; told once
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._changes: dict[str, int] = {}
         self._ranges: dict[
             str, tuple[int, list[tuple[int, int, str]]]
         ] = {}  # by object: as of when, its ranges
         self._since_look = 0
-        self.budget_bytes = 0
         self._packs = Packs(os.path.join(self.folder, "packs"))
-        try:
-            for name in ("objects", "packs", "new"):
-                os.makedirs(os.path.join(self.folder, name), exist_ok=True)
-            disk = shutil.disk_usage(self.folder)
-            self._keep_free = int(disk.total * FREE_SHARE)
-            self.budget_bytes = int(disk.total * DISK_SHARE) if budget_bytes is None else budget_bytes
-            if self._add_held(0) > self.budget_bytes:
-                self.evict()
-        except OSError as error:
-            self._keep_free = 0
-            self._turn_off(error)
+        self.budget_bytes = (
+            -1 if budget_bytes is None else budget_bytes
+        )  # below 0: not known before the first write
+        self._keep_free = 0
+        self._made = False
+        if os.path.isdir(self.folder):
+            self._make()
+
+    def _make(self) -> bool:
+        """Make the folder, and see how much may be in it; whether that went well."""
+        with self._lock:
+            if self._made or self.warning:
+                return self._made
+            try:
+                for name in ("objects", "packs", "new"):
+                    os.makedirs(os.path.join(self.folder, name), exist_ok=True)
+                disk = shutil.disk_usage(self.folder)
+                self._keep_free = int(disk.total * FREE_SHARE)
+                if self.budget_bytes < 0:
+                    self.budget_bytes = int(disk.total * DISK_SHARE)
+                self._made = True
+                if self._add_held(0) > self.budget_bytes:
+                    self.evict()
+            except OSError as error:
+                self._turn_off(error)
+            return not self.warning
 
     def get(self, url: str, version: str, start: int, stop: int) -> bytes | None:
         """Read bytes ``[start, stop)`` of an object; None if they are not here, or damaged.
@@ -126,7 +140,9 @@ class ChunkCache:
 
     def put(self, url: str, version: str, start: int, stop: int, data: bytes | memoryview) -> None:
         """Keep bytes of an object; does nothing once the disk has refused a write."""
-        if self.warning or not start < stop or len(data) != stop - start or len(data) > self.budget_bytes:
+        if self.warning or not start < stop or len(data) != stop - start:
+            return
+        if not (self._made or self._make()) or len(data) > self.budget_bytes:
             return
         name, label = _object(url, version), _label.get()
         try:
@@ -163,6 +179,8 @@ class ChunkCache:
 
         Nothing happens if another process of the host is at it. Cost: one walk over the folder.
         """
+        if not self._made:
+            return 0
         limit = self._limit(0, look=True) if limit_bytes is None else limit_bytes
         with _locked(os.path.join(self.folder, "evict.lock"), wait=False) as mine:
             if mine < 0:

@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import random
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -31,10 +31,7 @@ def content(url: str, version: str, start: int, stop: int) -> bytes:
 
 def disk_bytes(folder: str | Path) -> int:
     """Bytes of all entries on the disk."""
-    files = [
-        p for p in Path(folder).rglob("*") if p.is_file() and p.name.endswith(".pack") or "objects" in p.parts
-    ]
-    return sum(p.stat().st_size for p in files if p.is_file())
+    return sum(p.stat().st_size for p in entries(folder))
 
 
 def entries(folder: str | Path) -> list[Path]:
@@ -271,17 +268,18 @@ def test_a_full_disk_turns_writing_off_with_one_warning(
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = ChunkCache(str(tmp_path / "file" / "cache"), 10**6)
-    assert "is off" in cache.warning
     cache.put(URL, VERSION, 0, 5, b"12345")
+    assert "is off" in cache.warning
     assert cache.get(URL, VERSION, 0, 5) is None
 
 
 def test_a_twentieth_of_the_disk_stays_free(
     tmp_path: Path, small_packs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
-        shutil, "disk_usage", lambda _: usage(1_000_000, 0, max(0, 70_000 - disk_bytes(tmp_path)))
+        shutil,
+        "disk_usage",
+        lambda _: SimpleNamespace(total=1_000_000, free=max(0, 70_000 - disk_bytes(tmp_path))),
     )
     cache = ChunkCache(str(tmp_path), 200_000)
     for i in range(40):
@@ -326,3 +324,14 @@ def test_processes_share_it(tmp_path: Path) -> None:
     assert results == [(0, "")] * 3
     ChunkCache(str(tmp_path), 60_000).evict()
     assert disk_bytes(tmp_path) <= 60_000
+
+
+def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:
+    cache = ChunkCache(str(tmp_path / "cache"))
+    assert cache.get(URL, VERSION, 0, 5) is None
+    assert cache.holdings() == cache.changes() == {}
+    assert cache.evict() == 0
+    assert not (tmp_path / "cache").exists()
+    cache.put(URL, VERSION, 0, 5, b"12345")
+    assert cache.get(URL, VERSION, 0, 5) == b"12345"
+    assert cache.budget_bytes == shutil.disk_usage(tmp_path).total // 4
