@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -106,10 +107,16 @@ class FileFacts:
         """Read what :meth:`to_json` gave, also after a round trip through JSON text."""
         return cls(
             RawFile(**value["file"]),
-            tuple((name, kind) for name, kind in value["fields"]),
+            _same_fields(tuple((name, kind) for name, kind in value["fields"])),
             value["rows"],
             tuple(Group(**group) for group in value["groups"]),
         )
+
+
+@lru_cache(maxsize=64)
+def _same_fields(fields: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """One object for the equal fields of 100,000 files."""
+    return fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -136,16 +136,14 @@ def publish(
         versions.project(table_url, version)
     on_phase("projected")
     _checkpoint(table_url, version)
-    added = sum("add" in change for change in changes)
-    removed = sum("remove" in change for change in changes)
     return Published(
         version.version,
         version.delta_version,
         version.rows,
         version.bytes,
-        added,
-        removed,
-        len(after) - added,
+        len(changes.new),
+        len(changes.gone),
+        len(after) - len(changes.new),
     )
 
 
@@ -176,10 +174,11 @@ def _files_after(
             f"{table_url}: the schema has types that are not stored; use layout.storable(schema): {schema}"
         )
     listed = {file.path: file for file in before.files} if before else {}
-    unknown = sorted(set(removes) - set(listed))
+    unknown = sorted(set(removes) - listed.keys())
     if unknown:
         raise TableError(f"{table_url}: {unknown[0]} can't be removed, the version before does not list it.")
-    kept = {path: file for path, file in listed.items() if path not in set(removes)}
+    gone = set(removes)
+    kept = {path: file for path, file in listed.items() if path not in gone}
     column = layout.partition_column(partition, schema.names)
     schema_hash = fingerprint(schema_to_json(schema))
     new = {file.path: file for file in adds if file.path not in kept}
@@ -281,6 +280,24 @@ def _remembered(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """A commit's actions; those of files are made when they are written down, since there may be 100,000."""
+
+    first: list[dict[str, Any]]
+    gone: list[delta_log.Live]
+    new: list[StagedFile]
+    column: str | None
+    now_ms: int
+
+    def actions(self) -> Iterator[dict[str, Any]]:
+        yield from self.first
+        for file in self.gone:
+            yield delta_log.remove_action(file, self.now_ms)
+        for new in self.new:
+            yield delta_log.add_action(new.path, self.column, new.slice, new.size, new.delta_stats)
+
+
 def _changes(
     before: TableState | None,
     after: list[StagedFile],
@@ -288,27 +305,24 @@ def _changes(
     schema: pa.Schema,
     partition: str,
     foreign: list[delta_log.Live] | None,
-) -> list[dict[str, Any]]:
+) -> _Changes:
     """The commit's actions. ``foreign`` is what the log lists where others wrote to it; else the version before."""
     now_ms = _milliseconds(new["published"])
-    changes: list[dict[str, Any]] = []
+    first: list[dict[str, Any]] = []
     column = new["partition_column"]
     same = before is not None and all(
         before.record[k] == new[k] for k in ("schema", "partition_column", "keys", "time")
     )
     if before is None:
-        changes.append(delta_log.protocol_action())
+        first.append(delta_log.protocol_action())
     if not same or foreign is not None:
         kind = layout.partition_type(partition) if column else None
         pruning = [*new["keys"], *([new["time"]] if new["time"] else [])]
-        changes.append(delta_log.metadata_action(new["table_id"], schema, column, kind, pruning, now_ms))
+        first.append(delta_log.metadata_action(new["table_id"], schema, column, kind, pruning, now_ms))
     live = foreign if foreign is not None else _live(before)
     kept = {file.path for file in after} & {file.path for file in live}
     gone = sorted((file for file in live if file.path not in kept), key=lambda file: file.path)
-    changes += [delta_log.remove_action(file, now_ms) for file in gone]
-    new_files = [file for file in after if file.path not in kept]
-    changes += [delta_log.add_action(f.path, column, f.slice, f.size, f.delta_stats) for f in new_files]
-    return changes
+    return _Changes(first, gone, [file for file in after if file.path not in kept], column, now_ms)
 
 
 def _live(state: TableState | None) -> list[delta_log.Live]:
@@ -322,7 +336,7 @@ def _milliseconds(published: str) -> int:
     return int(datetime.fromisoformat(published).timestamp() * 1000)
 
 
-def _commit(table_url: str, version: Version, changes: list[dict[str, Any]]) -> None:
+def _commit(table_url: str, version: Version, changes: _Changes) -> None:
     """Create the next entry of the log; after any doubt, look what is there."""
     path = delta_log.commit_path(version.delta_version)
     url = storage.join(table_url, path)
@@ -331,7 +345,7 @@ def _commit(table_url: str, version: Version, changes: list[dict[str, Any]]) -> 
         ours,
         version.operation.upper(),
         f"featureflow/{featureflow.__version__}",
-        changes,
+        changes.actions(),
         _milliseconds(version.published),
     )
     failure: BaseException | None = None

@@ -16,6 +16,7 @@ import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -156,7 +157,7 @@ def encode(
         APP_ID: ours,
     }
     transaction = {"txn": {"appId": APP_ID, "version": ours["version"], "lastUpdated": now_ms}}
-    lines = [{"commitInfo": info}, *actions, transaction]
+    lines = chain([{"commitInfo": info}], actions, [transaction])
     return b"".join(
         json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n" for line in lines
     )

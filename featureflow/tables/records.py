@@ -87,7 +87,7 @@ def read_files(table_url: str, name: str, record: dict[str, Any]) -> list[Staged
     data = _read(table_url, f"{name}.files", record["files_digest"])
     with pa.ipc.open_file(pa.BufferReader(data)) as reader:
         return [
-            StagedFile(**row)
+            StagedFile.of(**row)
             for i in range(reader.num_record_batches)
             for row in reader.get_batch(i).to_pylist()
         ]

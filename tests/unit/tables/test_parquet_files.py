@@ -120,7 +120,7 @@ def test_the_footer_gives_the_handle_back(tmp_path: Path) -> None:
     staged = write(rows(), tmp_path)
     assert find_staged(str(tmp_path), PATH) == staged
     assert find_staged(str(tmp_path), "day=2026-01-02/b000-ab12.parquet") is None
-    assert StagedFile(**json.loads(json.dumps(staged.to_json()))) == staged
+    assert StagedFile.of(**json.loads(json.dumps(staged.to_json()))) == staged
     assert (staged.slice, staged.bucket, staged.fingerprint) == ("2026-01-01", 0, "ab12")
     assert (
         len(pickle.dumps(write(rows().select(["card", "ts", "gauss", "price"]), tmp_path / "narrow"))) < 1500
