@@ -193,14 +193,18 @@ def _get(url: str, version: str, start: int, stop: int) -> Any:
 
         with s3.asking(url):
             store, key = s3.connect(url)
-            try:
+
+            def ask() -> Any:
                 got = obstore.get(store, key, options={"range": (start, stop)})
+                _check_version(url, version, got.meta["e_tag"])
+                return got.bytes()
+
+            try:
+                data = s3.insist(url, ask)
             except obstore.exceptions.GenericError as error:
                 if _NO_RANGE not in str(error):
                     raise
                 raise _too_short(url, stop) from None
-            _check_version(url, version, got.meta["e_tag"])
-            data = got.bytes()
     if len(data) != stop - start:
         raise _too_short(url, stop)
     return data
@@ -274,14 +278,18 @@ def _tail(url: str, length: int) -> Tail:
 
     with s3.asking(url):
         store, key = s3.connect(url)
+
+        def ask(options: Any) -> Tail:
+            got = obstore.get(store, key, options=options)
+            e_tag = (got.meta["e_tag"] or "").removeprefix("W/").strip('"')
+            return Tail(bytes(got.bytes()), got.meta["size"], f"etag:{e_tag}" if e_tag else "")
+
         try:
-            got = obstore.get(store, key, options={"range": {"suffix": length}})
+            return s3.insist(url, lambda: ask({"range": {"suffix": length}}))
         except obstore.exceptions.GenericError as error:
             if _NO_RANGE not in str(error):  # what S3 says to any range of an empty object
                 raise
-            got = obstore.get(store, key)
-        e_tag = (got.meta["e_tag"] or "").removeprefix("W/").strip('"')
-        return Tail(bytes(got.bytes()), got.meta["size"], f"etag:{e_tag}" if e_tag else "")
+            return s3.insist(url, lambda: ask(None))
 
 
 def fetch_each(wanted: Sequence[tuple[str, int, int]]) -> list[bytes | None]:

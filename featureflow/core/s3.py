@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from featureflow.core.errors import SourceError, Unreachable
 
@@ -27,9 +27,12 @@ PATIENCE = timedelta(seconds=40)
 #: store is dead must not wait again for each thing that it does at its end.
 BRIEF, _DEAD_FOR = timedelta(seconds=2), 60.0
 _CONNECT, _REQUEST = "5s", "30s"
+_PAUSE = 0.2  # seconds between attempts over connections that break
 _REFRESH = timedelta(minutes=10)
 _DEFAULT_REGION = "us-east-1"
 _SCHEMES = ("s3://", "s3a://")
+
+Answer = TypeVar("Answer")
 
 
 def is_s3(url: str) -> bool:
@@ -248,6 +251,24 @@ def asking(url: str) -> Iterator[None]:
             raise
         _given_up[_place(url)] = time.monotonic()
         raise Unreachable(f"{url}: the store can't be reached: {said(error)}") from None
+
+
+def insist(url: str, ask: Callable[[], Answer]) -> Answer:
+    """Repeat a request whose connection broke, for as long as the client repeats those that were refused.
+
+    The client gives up where an answer breaks off in its middle, and where a change may have been done. ``ask`` must
+    be something that may be done twice.
+    """
+    from obstore.exceptions import GenericError
+
+    until = time.monotonic() + patience(url).total_seconds()
+    while True:
+        try:
+            return ask()
+        except GenericError as error:
+            if "HTTP error" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _no_bucket(url: str) -> str:

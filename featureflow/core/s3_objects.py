@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from featureflow.core import s3
@@ -13,8 +12,6 @@ from featureflow.core import s3
 PART_BYTES = 16 << 20
 _PARTS_IN_FLIGHT = 4
 _WRITE_ID = "featureflow-write-id"
-#: Seconds between attempts to create an object over connections that break.
-_PAUSE = 0.2
 
 
 def read(url: str) -> bytes:
@@ -22,23 +19,8 @@ def read(url: str) -> bytes:
     import obstore
 
     with s3.asking(url):
-        return bytes(obstore.get(*s3.connect(url)).bytes())
-
-
-def _insist(url: str, change: Callable[[], object]) -> None:
-    """Repeat a change whose connection broke: the client repeats what was refused, but not what may have been done."""
-    from obstore.exceptions import GenericError
-
-    until = time.monotonic() + s3.patience(url).total_seconds()
-    while True:
-        try:
-            change()
-        except GenericError as error:
-            if "HTTP error" not in str(error) or time.monotonic() > until:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return
+        store, key = s3.connect(url)
+        return s3.insist(url, lambda: bytes(obstore.get(store, key).bytes()))
 
 
 def create(url: str, data: bytes) -> bool:
@@ -54,12 +36,13 @@ def create(url: str, data: bytes) -> bool:
     with s3.asking(url):
         store, key = s3.connect(url)
         try:
-            _insist(
+            s3.insist(
                 url,
                 lambda: obstore.put(store, key, data, mode="create", attributes=mark, use_multipart=False),
             )
         except AlreadyExistsError:
-            return obstore.get(store, key).attributes.get(_WRITE_ID) == mark[_WRITE_ID]
+            found = s3.insist(url, lambda: obstore.get(store, key).attributes)
+            return found.get(_WRITE_ID) == mark[_WRITE_ID]
     return True
 
 
@@ -69,7 +52,7 @@ def put(url: str, data: bytes) -> None:
 
     with s3.asking(url):
         store, key = s3.connect(url)
-        _insist(
+        s3.insist(
             url,
             lambda: obstore.put(
                 store,
@@ -87,7 +70,8 @@ def size(url: str) -> int:
     import obstore
 
     with s3.asking(url):
-        return int(obstore.head(*s3.connect(url))["size"])
+        store, key = s3.connect(url)
+        return int(s3.insist(url, lambda: obstore.head(store, key))["size"])
 
 
 def listed(url: str) -> dict[str, int | None]:
@@ -96,7 +80,7 @@ def listed(url: str) -> dict[str, int | None]:
 
     with s3.asking(url):
         store, key = s3.connect(url)
-        found = obstore.list_with_delimiter(store, key.rstrip("/") or None)
+        found = s3.insist(url, lambda: obstore.list_with_delimiter(store, key.rstrip("/") or None))
     below: dict[str, int | None] = {path.rpartition("/")[2]: None for path in found["common_prefixes"]}
     return below | {each["path"].rpartition("/")[2]: each["size"] for each in found["objects"]}
 
@@ -108,9 +92,9 @@ def walk(url: str) -> Iterator[tuple[str, int, datetime]]:
     with s3.asking(url):
         store, key = s3.connect(url)
         root = key.rstrip("/")
-        for page in obstore.list(store, root or None):
-            for each in page:
-                yield each["path"][len(root) :].lstrip("/"), each["size"], each["last_modified"]
+        found = s3.insist(url, lambda: [each for page in obstore.list(store, root or None) for each in page])
+    for each in found:
+        yield each["path"][len(root) :].lstrip("/"), each["size"], each["last_modified"]
 
 
 def remove(url: str) -> None:
@@ -119,4 +103,4 @@ def remove(url: str) -> None:
 
     with s3.asking(url):
         store, key = s3.connect(url)
-        _insist(url, lambda: obstore.delete(store, key))
+        s3.insist(url, lambda: obstore.delete(store, key))
