@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -106,8 +107,9 @@ class Manifest:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.arrow_schema)))
 
     def to_json(self) -> str:
-        """Readable JSON text; the same manifest gives the same text."""
-        return json.dumps({"featureflow_shards": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+        """Readable JSON text, with a digest of what it says; the same manifest gives the same text."""
+        content = json.loads(json.dumps({"featureflow_shards": FORMAT_VERSION, **asdict(self)}))
+        return json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Manifest:
@@ -122,6 +124,9 @@ class Manifest:
         """
         try:
             given = json.loads(text)
+            # Manifests of exports before this digest was written have none.
+            if "digest" in given and given.pop("digest") != _digest(given):
+                raise ValueError("its bytes are not those that were written (digest differs)")
             written = given.pop("featureflow_shards")
             if written > FORMAT_VERSION:
                 raise TableError(
@@ -145,3 +150,7 @@ class Manifest:
             raise CorruptionError(
                 f"{place} is not a whole manifest of shards: {error!r}. Export again."
             ) from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
