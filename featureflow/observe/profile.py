@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featureflow.observe.bottleneck import kind_name
@@ -18,11 +18,11 @@ STAGES, DETAILS, WORKERS = 20, 6, 12
 _BAR = 28
 #: What is counted, for people.
 COUNTED = {
-    "failed": "runs of tasks failed and were started again",
-    "lost": "runs of tasks were lost with their worker",
-    "restarts": "workers were restarted",
-    "workers_lost": "workers left the cluster without being asked to",
-    "retries": "requests were sent again",
+    "failed": ("task", "failed; what failed was started again, up to three times"),
+    "lost": ("task", "lost with a worker and started again"),
+    "restarts": ("worker", "restarted"),
+    "workers_lost": ("worker", "gone without being asked to"),
+    "retries": ("request", "sent again"),
 }
 
 
@@ -71,7 +71,8 @@ def rate_text(n_bytes: int, spent: float) -> str:
 def details_of(profile: Profile, kind: str) -> list[tuple[str, float]]:
     """Seconds by detail of a kind, the longest first."""
     found = profile["total"]["details"]
-    return [(name.partition(":")[2], amount) for name, amount in found.items() if name.startswith(f"{kind}:")]
+    mine = [(name.partition(":")[2], amount) for name, amount in found.items() if name.startswith(f"{kind}:")]
+    return sorted(mine, key=lambda one: -one[1])
 
 
 def _kind_lines(profile: Profile, limit: int, brush: Paint) -> list[str]:
@@ -113,11 +114,9 @@ def _bar(share: float) -> str:
 def _stage_lines(profile: Profile, limit: int, brush: Paint) -> list[str]:
     stages = [stage for stage in profile["stages"] if stage["seconds"] >= 0.0005]
     largest = sorted(stages, key=lambda stage: -stage["seconds"])[:STAGES]
-    kinds = [
-        kind
-        for kind in profile["kinds"]
-        if kind != "driver" and any(_share(stage, kind) >= 0.005 for stage in largest)
-    ]
+    kinds = _columns(profile, largest, limit)
+    others = [kind for kind in profile["kinds"] if kind not in kinds]
+    shown = any(_share(stage, *others) >= 0.005 for stage in largest)
     rows: list[tuple[str, ...]] = []
     styles: list[tuple[str, ...]] = []
     for stage in stages:
@@ -126,18 +125,44 @@ def _stage_lines(profile: Profile, limit: int, brush: Paint) -> list[str]:
         on_driver = stage["where"] == "driver"
         name = f"driver: {stage['name']}" if on_driver else stage["name"]
         tasks = "" if on_driver else count(stage["tasks"])
-        shares = [f"{_share(stage, kind):.0%}" if _share(stage, kind) >= 0.005 else "" for kind in kinds]
-        rows.append((name, seconds(stage["seconds"]), tasks, *shares))
+        shares = [_percent(_share(stage, kind)) for kind in kinds]
+        rest = [_percent(_share(stage, *others))] if shown else []
+        rows.append((name, seconds(stage["seconds"]), tasks, *shares, *rest))
         styles.append(("dim",) if on_driver else ())
-    headers = ("stage", "time", "tasks", *(_SHORT.get(kind, kind) for kind in kinds))
+    headers = (
+        "stage",
+        "time",
+        "tasks",
+        *(_SHORT.get(kind, kind) for kind in kinds),
+        *(["others"] if shown else []),
+    )
     right = range(1, len(headers))
     lines = table(rows, headers, limit=limit, right=right, styles=styles, paint=brush, indent="  ")
     left = len(stages) - len(largest)
     return lines + ([f"  … and {plural(left, 'shorter one')}"] if left else [])
 
 
-def _share(stage: Mapping[str, Any], kind: str) -> float:
-    return float(stage["spent"].get(kind, 0.0)) / stage["available"] if stage["available"] else 0.0
+def _columns(profile: Profile, stages: Sequence[Mapping[str, Any]], limit: int) -> list[str]:
+    """Kinds that get a column in the table of stages: all that matter somewhere, as far as there is room."""
+    kinds = [
+        kind
+        for kind in profile["kinds"]
+        if kind != "driver" and any(_share(stage, kind) >= 0.005 for stage in stages)
+    ]
+    widths = {kind: 2 + max(4, len(_SHORT.get(kind, kind))) for kind in kinds}
+    room = limit - 2 - 24 - 10 - 7
+    while sum(widths.values()) + (8 if len(widths) < len(kinds) else 0) > room and len(widths) > 1:
+        del widths[min(widths, key=lambda kind: sum(stage["spent"].get(kind, 0.0) for stage in stages))]
+    return [kind for kind in kinds if kind in widths]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else ""
+
+
+def _share(stage: Mapping[str, Any], *kinds: str) -> float:
+    spent = float(sum(stage["spent"].get(kind, 0.0) for kind in kinds))
+    return spent / stage["available"] if stage["available"] else 0.0
 
 
 def worker_rows(profile: Profile) -> list[tuple[str, ...]]:
@@ -168,7 +193,9 @@ def _worker_lines(profile: Profile, limit: int, brush: Paint) -> list[str]:
 def remarks(profile: Profile) -> list[str]:
     """What else happened that cost time, one sentence each."""
     found = profile["counts"]
-    told = [f"{count(found[name])} {text}" for name, text in COUNTED.items() if found.get(name)]
+    told = [
+        f"{plural(found[name], noun)} {text}" for name, (noun, text) in COUNTED.items() if found.get(name)
+    ]
     hits, misses = found.get("cache hits", 0), found.get("cache misses", 0)
     if hits or misses:
         told.append(
