@@ -346,7 +346,7 @@ class Project:
         from featureflow.execute.recorder import Recorder
         from featureflow.execute.sharing import settle_exchange
         from featureflow.execute.site import Site
-        from featureflow.execute.sizing import Budget, default_memory_bytes
+        from featureflow.execute.sizing import WORKER_SHARE, Budget, default_memory_bytes
         from featureflow.observe.progress import QuietProgress
 
         shown = progress or QuietProgress()
@@ -364,7 +364,9 @@ class Project:
             if executor.dashboard:
                 shown.note(f"Dask's dashboard: {executor.dashboard}")
             budget = Budget(
-                executor.memory_bytes or self.memory_bytes or default_memory_bytes(), executor.threads
+                executor.memory_bytes or self.memory_bytes or default_memory_bytes(),
+                executor.threads,
+                WORKER_SHARE if executor.memory_bytes else 1.0,
             )
             watched = profiler.watch(executor)
             try:

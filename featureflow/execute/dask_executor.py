@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from featureflow.core.errors import PlanError, Unreachable
 from featureflow.execute.host import host_of
+from featureflow.execute.sizing import WORKER_SHARE
 from featureflow.execute.task import Task, WorkerDied
 
 #: How often it is asked which workers there are.
@@ -85,8 +86,7 @@ class DaskExecutor:
         self.capacity = capacity or self.slots
         self.threads = max((worker["nthreads"] for worker in workers), default=1)
         limits = [int(worker["memory_limit"]) for worker in workers if worker.get("memory_limit")]
-        # the net under the tasks (Dask's spill) begins at 60 % of a worker's limit: stay above it
-        self.memory_bytes: int | None = int(0.6 * min(limits)) if limits else None
+        self.memory_bytes: int | None = int(WORKER_SHARE * min(limits)) if limits else None
         self.description = description or f"Dask at {client.scheduler.address}, {self.slots} threads"
         self.dashboard = dashboard_of(client)
         self._owned = owned

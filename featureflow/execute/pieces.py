@@ -38,6 +38,7 @@ from featureflow.execute.lifetime import (
 from featureflow.execute.manifest import touching
 from featureflow.execute.places import here
 from featureflow.execute.resume import finite_reach_us
+from featureflow.execute.sizing import MARGIN, Footprint
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, microseconds, sort_rows
 from featureflow.execute.sorted_runs import SortedRuns, Stretch, write_arrow
 from featureflow.execute.window_task import (
@@ -79,12 +80,12 @@ def compute_tight(run: Run) -> Written:
     folder = os.path.join(own.scratch if own else room.scratch, FOLDER, f"{os.getpid()}-{uuid.uuid4().hex}")
     try:
         _make(folder)
-        found = _gather(run, folder)
+        found, foot = _gather(run, folder)
         if isinstance(found, SortedRuns):
-            return _Pieces(run, found, folder).compute()
+            return _Pieces(replace(run, room=replace(room, foot=foot)), found, folder).compute()
         box = [found]
         del found
-        return compute_whole(run, lambda: _sorted(run, *box.pop()))
+        return compute_whole(run, lambda: _sorted(run, box.pop()))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -105,32 +106,50 @@ def _make(folder: str) -> None:
 # ---------------------------------------------------------------- gathering
 
 
-def _gather(run: Run, folder: str) -> tuple[pa.Table, pa.Table | None] | SortedRuns:
-    """The run's events and the state before them, if there is one, if memory holds them; else both in sorted runs."""
+@dataclass(slots=True)
+class _InMemory:
+    """All events of a run, and the state before them if there is one."""
+
+    events: pa.Table
+    state: pa.Table | None
+
+
+def _gather(run: Run, folder: str) -> tuple[_InMemory | SortedRuns, Footprint]:
+    """The run's events and the state before them, in memory if that holds them; and what they turned out to weigh."""
     room, base = _room(run), starting_state(run)
     state = None if base is None else read_state(state_url(run.table_url, base.mark, run.bucket))
     marks = {} if state is None else _marks(run, state)
     runs = SortedRuns(folder, run.table.keys, run.table.source.time, tuple(marks))
-    piece = max(1, (room.task_bytes - room.foot.fixed) // max(1, room.foot.per_event))
     loaded: list[pa.Table] = []
-    n = 0
+    n = n_bytes = widest = 0
     for table in _events(run):
-        for start in range(0, table.num_rows, piece):
-            part = table.slice(start, piece)
-            if n + part.num_rows > piece:
+        if table.num_rows == 0:
+            continue
+        width = -(-table.nbytes // table.num_rows)
+        widest = max(widest, width)
+        most = max(1, int((room.task_bytes - room.foot.fixed) / MARGIN / (3 * width + 48)))
+        for start in range(0, table.num_rows, most):
+            part = table.slice(start, most)
+            if (
+                n
+                and MARGIN * (3 * (n_bytes + part.nbytes) + 48 * (n + part.num_rows))
+                > room.task_bytes - room.foot.fixed
+            ):
                 runs.add(_with_marks(loaded, marks))
-                loaded, n = [], 0
+                loaded, n, n_bytes = [], 0, 0
             loaded.append(part)
-            n += part.num_rows
+            n, n_bytes = n + part.num_rows, n_bytes + part.nbytes
+    foot = room.foot.widened(widest)
     loaded = loaded or [_empty(run)]
-    if runs.is_empty and _fits(run, loaded, n + (0 if state is None else state.num_rows)):
-        return pa.concat_tables(loaded).combine_chunks(), state
+    total = n + (0 if state is None else state.num_rows)
+    if runs.is_empty and _fits(run, loaded, total, foot):
+        return _InMemory(pa.concat_tables(loaded).combine_chunks(), state), foot
     last = _with_marks(loaded, marks)
     del loaded
     runs.add(last)
     if state is not None:
         runs.add(state.cast(last.schema))
-    return runs
+    return runs, foot
 
 
 def _events(run: Run) -> Iterator[pa.Table]:
@@ -170,7 +189,7 @@ def _with_marks(tables: list[pa.Table], marks: dict[str, pa.DataType]) -> pa.Tab
     return found
 
 
-def _fits(run: Run, tables: list[pa.Table], n: int) -> bool:
+def _fits(run: Run, tables: list[pa.Table], n: int, foot: Footprint) -> bool:
     """Whether the run can be computed in one go: of a grid only if each row had a key of its own it could not."""
     room, name = _room(run), run.table.source.time
     if run.table.grid is not None:
@@ -181,15 +200,15 @@ def _fits(run: Run, tables: list[pa.Table], n: int) -> bool:
     else:
         first = min(u.slice.start_us for u in run.units)
         rows = sum(int((microseconds(t.column(name).combine_chunks()) >= first).sum()) for t in tables)
-    return room.foot.task_bytes(n, rows) <= room.task_bytes
+    return foot.task_bytes(n, rows) <= room.task_bytes
 
 
-def _sorted(run: Run, events: pa.Table, state: pa.Table | None) -> tuple[SortedRows, History | None]:
+def _sorted(run: Run, found: _InMemory) -> tuple[SortedRows, History | None]:
     base = starting_state(run)
-    if state is not None and base is not None:
-        return sort_with_history(run.table, events, state, base.before_us)
+    if found.state is not None and base is not None:
+        return sort_with_history(run.table, found.events, found.state, base.before_us)
     source = run.table.source
-    return sort_rows(events, run.table.keys, source.time, source.order), None
+    return sort_rows(found.events, run.table.keys, source.time, source.order), None
 
 
 # ---------------------------------------------------------------- pieces
@@ -246,8 +265,7 @@ class _Pieces:
         return self._spool.write()
 
     def _rows_of_a_piece(self) -> int:
-        foot = self._room.foot
-        return max(1, (self._room.task_bytes - foot.fixed) // (foot.per_event + foot.per_row))
+        return self._room.foot.rows_in(self._room.task_bytes)
 
     def _bytes(self, stretch: Stretch) -> int:
         rows = stretch.keys * len(self._ticks) if self._run.table.grid else stretch.rows
@@ -324,10 +342,10 @@ class _Pieces:
             at = end
 
     def _time_bytes(
-        self, cuts: NDArray[np.int64], parts: list[Stretch], since: int, at: int, end: int
+        self, cuts: NDArray[np.int64], parts: list[Stretch], since: int, at: int, end: int, kept: int = 0
     ) -> int:
         rows = sum(part.rows for part in parts[at:end])
-        events = rows + sum(part.rows for part in parts[since:at])
+        events = kept + rows + sum(part.rows for part in parts[since:at])
         if self._run.table.grid is not None:
             rows = self._n_ticks(cuts, at, end)
         return self._room.foot.task_bytes(events, rows)
@@ -355,8 +373,7 @@ class _Pieces:
             end = at
             while (
                 end < len(parts)
-                and self._time_bytes(cuts, parts, since, at, end + 1) + kept * self._room.foot.per_event
-                <= self._room.task_bytes
+                and self._time_bytes(cuts, parts, since, at, end + 1, kept) <= self._room.task_bytes
             ):
                 end += 1
             if end == at:
@@ -461,9 +478,8 @@ def _known(table: pa.Table, keys: tuple[str, ...], wanted: list[pa.Array]) -> ND
     from featureflow.execute.sorted_rows import column
 
     if len(keys) == 1 and table.column(keys[0]).type == wanted[0].type:
-        return pc.is_in(column(table, keys[0]), value_set=wanted[0].drop_null()).to_numpy(
-            zero_copy_only=False
-        )
+        found = pc.is_in(column(table, keys[0]), value_set=wanted[0].drop_null())
+        return np.asarray(found)
     left, right, _ = encode_pair(wanted, [column(table, key) for key in keys])
     known: NDArray[np.bool_] = np.isin(right, left[left >= 0])
     return known

@@ -260,7 +260,7 @@ class Planner:
             "task_bytes": memory,
             "budget_bytes": allowed,
             "spilled_bytes": spilled,
-            "output_row_bytes": foot.per_row // 2,
+            "output_row_bytes": foot.output,
             "state_bytes": 0 if plan.base is None else plan.base.bytes,
         }
 

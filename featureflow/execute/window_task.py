@@ -36,7 +36,7 @@ from featureflow.execute.lifetime import (
     write_state,
 )
 from featureflow.execute.lookups import look_up
-from featureflow.execute.sizing import Footprint
+from featureflow.execute.sizing import WIDE_TEXT_BYTES, Footprint
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
 from featureflow.execute.stages import Base
 from featureflow.kernels.gather import split_rows, take_rows
@@ -187,7 +187,8 @@ def _surely_fits(run: Run, room: Room) -> bool:
     rows = room.rows
     if run.table.grid is not None:
         rows *= max(1, len(ticks_of(run)))
-    return room.foot.task_bytes(room.rows, rows) <= room.task_bytes
+    foot = room.foot.widened(room.foot.row + WIDE_TEXT_BYTES * room.foot.texts)
+    return foot.task_bytes(room.rows, rows) <= room.task_bytes
 
 
 def _stored(values: pa.Array, field: pa.Field) -> pa.Array:

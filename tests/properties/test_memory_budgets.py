@@ -30,7 +30,7 @@ def little_memory(events_of_a_task: int, batch_rows: int = 2) -> Iterator[list[R
     def room(self: TableBuild, *arguments: object) -> Room:
         found = real(self, *arguments)  # type: ignore[arg-type]
         foot = replace(found.foot, fixed=0)
-        made = replace(found, foot=foot, task_bytes=(foot.per_event + foot.per_row) * events_of_a_task)
+        made = replace(found, foot=foot, task_bytes=foot.task_bytes(events_of_a_task, events_of_a_task))
         seen.append(made)
         return made
 
