@@ -362,7 +362,7 @@ def _commit(table_url: str, version: Version, changes: _Changes) -> None:
         raise Unreachable(
             f"{url}: the commit failed and is not there; nothing was published. {failure}"
         ) from failure
-    except (OSError, Unreachable, ValueError) as error:
+    except (OSError, Unreachable, CorruptionError) as error:
         raise CommitUnknown(
             f"{url}: the store failed during the commit ({failure}) and can't be asked ({error}). Build "
             f"{version.build} may or may not be version {version.version}; `featureflow history` "

@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Iterable
@@ -22,10 +23,15 @@ from typing import Any
 import pyarrow as pa
 
 from featureflow.core import s3, storage
+from featureflow.core.errors import CorruptionError
 from featureflow.tables import layout
 from featureflow.tables.schema_json import field_to_json
 
 APP_ID = "featureflow"
+_DIGEST = "featureflowDigest"  # of the commit's other bytes
+_INFO = frozenset({"timestamp", "operation", "operationParameters", "engineInfo", "userMetadata", APP_ID})
+#: Where any of these stands, featureflow wrote the commit: one damaged byte does not remove all of them.
+_SIGNS = (b'"engineInfo":"featureflow/', b'"appId":"featureflow"', b'"featureflow":{')
 CHECKPOINT_INTERVAL = 50
 CONFIGURATION = {
     # Delta's own clean-up would delete log entries that old versions need; gc owns retention.
@@ -72,15 +78,42 @@ def read_commit(table_url: str, number: int) -> Commit:
     ------
     FileNotFoundError
         If there is no such commit.
+    CorruptionError
+        If its bytes are not those that were written.
     """
-    actions = [
-        json.loads(line)
-        for line in storage.read_bytes(storage.join(table_url, commit_path(number))).splitlines()
-        if line
-    ]
-    ours = next((a["commitInfo"].get(APP_ID) for a in actions if "commitInfo" in a), None)
+    url = storage.join(table_url, commit_path(number))
+    data = storage.read_bytes(url)
+    try:
+        actions = [json.loads(line) for line in data.splitlines() if line]
+        info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        if any(sign in data for sign in _SIGNS):
+            _check_ours(info, data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptionError(
+            f"{url}: its bytes are not those of a commit that was written: {error}"
+        ) from error
+    ours = info.get(APP_ID)
     changes = any(kind in action for action in actions for kind in ("add", "remove", "metaData", "protocol"))
     return Commit(number, ours if isinstance(ours, dict) else None, changes)
+
+
+def _check_ours(info: dict[str, Any], data: bytes) -> None:
+    """Refuse a commit of featureflow's that is not the one that was written: it would be taken for another's."""
+    if info.keys() - {_DIGEST} != _INFO or not isinstance(info[APP_ID], dict):
+        raise ValueError(f"commitInfo has the entries {sorted(info)}")
+    if _DIGEST not in info:
+        return  # written before there were digests
+    plain = {"commitInfo": {name: value for name, value in info.items() if name != _DIGEST}}
+    if info[_DIGEST] != _digest(plain, data.partition(b"\n")[2]):
+        raise ValueError("its digest differs")
+
+
+def _digest(info: dict[str, Any], rest: bytes) -> str:
+    return hashlib.blake2b(_line(info) + rest, digest_size=16).hexdigest()
+
+
+def _line(action: dict[str, Any]) -> bytes:
+    return json.dumps(action, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def add_action(path: str, column: str | None, slice_: str | None, size: int, stats: str) -> dict[str, Any]:
@@ -157,10 +190,8 @@ def encode(
         APP_ID: ours,
     }
     transaction = {"txn": {"appId": APP_ID, "version": ours["version"], "lastUpdated": now_ms}}
-    lines = chain([{"commitInfo": info}], actions, [transaction])
-    return b"".join(
-        json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n" for line in lines
-    )
+    rest = b"".join(_line(action) for action in chain(actions, [transaction]))
+    return _line({"commitInfo": {**info, _DIGEST: _digest({"commitInfo": info}, rest)}}) + rest
 
 
 def _delta_table(table_url: str) -> Any:
