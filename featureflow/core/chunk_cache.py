@@ -29,7 +29,7 @@ from hashlib import blake2b
 import xxhash
 
 from featureflow.core.cache_packs import Packs
-from featureflow.core.meter import counted
+from featureflow.core.meter import counted, moved, spent
 
 log = logging.getLogger(__name__)
 
@@ -126,16 +126,21 @@ class ChunkCache:
     def get(self, url: str, version: str, start: int, stop: int) -> bytes | None:
         """Read bytes ``[start, stop)`` of an object; None if they are not here, or damaged.
 
-        Counts ``cache hits``, ``cache misses``, ``cache damaged``; seconds and bytes are counted by the caller.
+        Meters ``nvme read``; counts ``cache hits``, ``cache misses``, ``cache damaged``.
         """
         name = _object(url, version)
-        found = self._packs.get(_key(name, start, stop)) if stop - start < PACKED_BELOW else None
-        if found is not None and found.damaged:
-            counted("cache damaged")
-        data = found.data if found is not None else None
+        with spent("nvme read"):
+            found = self._packs.get(_key(name, start, stop)) if stop - start < PACKED_BELOW else None
+            if found is not None and found.damaged:
+                counted("cache damaged")
+            data = found.data if found is not None else None
+            if data is None:
+                data = self._from_file(name, start, stop)
         if data is None:
-            data = self._from_file(name, start, stop)
-        counted("cache misses" if data is None else "cache hits")
+            counted("cache misses")
+        else:
+            counted("cache hits")
+            moved("nvme read", len(data))
         return data
 
     def put(self, url: str, version: str, start: int, stop: int, data: bytes | memoryview) -> None:
@@ -144,21 +149,25 @@ class ChunkCache:
             return
         if not (self._made or self._make()) or len(data) > self.budget_bytes:
             return
-        name, label = _object(url, version), _label.get()
-        try:
-            if len(data) < PACKED_BELOW:
-                added = self._packs.put(_key(name, start, stop), label, data)
-            else:
-                added = self._write(name, f"{start}-{stop}-{label}", start, data)
-            if not added:
-                return
-            with self._lock:
-                if label:
-                    self._changes[label] = self._changes.get(label, 0) + added
-            if self._add_held(added) > self._limit(added):
-                self.evict()
-        except OSError as error:
-            self._turn_off(error)
+        with spent("write:cache"):
+            try:
+                self._keep(_object(url, version), start, stop, data)
+            except OSError as error:
+                self._turn_off(error)
+
+    def _keep(self, name: str, start: int, stop: int, data: bytes | memoryview) -> None:
+        label = _label.get()
+        if len(data) < PACKED_BELOW:
+            added = self._packs.put(_key(name, start, stop), label, data)
+        else:
+            added = self._write(name, f"{start}-{stop}-{label}", start, data)
+        if not added:
+            return
+        with self._lock:
+            if label:
+                self._changes[label] = self._changes.get(label, 0) + added
+        if self._add_held(added) > self._limit(added):
+            self.evict()
 
     def changes(self) -> dict[str, int]:
         """Bytes that came (or went: below 0) since the last call, by label."""

@@ -206,6 +206,8 @@ def test_hits_misses_and_damage_are_counted(tmp_path: Path, small_packs: None) -
             cache.put(URL, VERSION, 0, size, bytes(size))
             assert cache.get(URL, VERSION, 0, size) == bytes(size)
         assert found.counts == {"cache hits": 1, "cache misses": 1}
+        assert found.bytes == {"nvme read": size}
+        assert set(found.seconds) == {"nvme read", "write:cache"}
         for path in entries(tmp_path):
             data = bytearray(path.read_bytes())
             data[-1] ^= 1
