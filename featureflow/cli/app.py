@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import featureflow
-from featureflow.cli import authoring, building, exporting, keeping, profiling, reading
+from featureflow.cli import authoring, building, examining, exporting, keeping, profiling, reading
 from featureflow.cli.failures import report_failure
 
 _SECTIONS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
@@ -23,6 +23,7 @@ _SECTIONS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
         (reading.ls, reading.show, reading.history, reading.diff, reading.lineage),
     ),
     ("Keep versions", (keeping.tag, keeping.restore, keeping.gc, keeping.verify)),
+    ("Find out what is wrong", (examining.doctor,)),
 )
 
 

@@ -35,6 +35,11 @@ def open_store(url: str | None, target: str | None) -> Store:
     return open_url(url if url is not None else _default_store(target))
 
 
+def has_project() -> bool:
+    """Whether there is a project in this folder."""
+    return any(os.path.exists(name) for name in _SPEC_NAMES)
+
+
 def target_here(name: str | None) -> Target:
     """The target of the project in this folder that ``--target`` names; an empty one without a name."""
     from featureflow.api import Project
@@ -44,7 +49,7 @@ def target_here(name: str | None) -> Target:
 
 
 def _default_store(target: str | None) -> str:
-    if any(os.path.exists(name) for name in _SPEC_NAMES):
+    if has_project():
         from featureflow.api import Project
 
         return Project(target=target).store_url

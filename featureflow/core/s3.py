@@ -125,7 +125,8 @@ def _find_account() -> Account:
         return Account(str(region), _endpoint(session), session.get_credentials())
     except BotoCoreError as error:
         raise SourceError(
-            f"s3://: no credentials: {error}. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID …"
+            f"s3://: no credentials: {error}. Name a profile of ~/.aws/config by AWS_PROFILE, or set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from error
 
 
@@ -191,7 +192,9 @@ def fsspec_options(url: str) -> dict[str, Any]:
     found = account()
     more = {"anon": True} if not found.credentials else {}
     where = {"region_name": found.region} | ({"endpoint_url": found.endpoint} if found.endpoint else {})
-    return {"client_kwargs": where, **more}
+    # we repeat what fails, as long as for every request; its own pauses would come on top
+    client = {"retries": {"total_max_attempts": 1}, "connect_timeout": 5, "read_timeout": 30}
+    return {"client_kwargs": where, "config_kwargs": client, **more}
 
 
 def delta_options(url: str) -> dict[str, str]:
@@ -285,4 +288,5 @@ def said(error: BaseException) -> str:
     code = re.search(r"<Code>(\w+)</Code>(?:\s*<Message>([^<]*)</Message>)?", text)
     first = (text.splitlines() or [type(error).__name__])[0]
     first = first.partition(" - Server returned non-2xx status code")[0] if code else first
+    first = re.sub(r"^Generic S3 error: |, max_retries: \d+, retry_timeout: \w+", "", first)
     return f"{first}: {code[1]}: {code[2]}" if code else first

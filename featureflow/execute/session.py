@@ -14,6 +14,7 @@ import pyarrow as pa
 
 import featureflow
 from featureflow.contracts.check import CheckResult
+from featureflow.core.conditional import refuse_without
 from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.meter import spent
 from featureflow.core.storage import join, write_atomic
@@ -115,6 +116,7 @@ class Session:
         progress.start(f"build {self._loaded.project.project}")
         outcomes: list[TableOutcome] = []
         try:
+            refuse_without(self._site.store_url)  # before anything is computed
             self._refuse_unknown_references()
             with during("check"):
                 sources = self._check_sources()
