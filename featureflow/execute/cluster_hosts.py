@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from featureflow.execute.exchange import Rekeyed, held
@@ -41,7 +42,8 @@ def on_workers(
     answers: list[dict[str, Any]] = []
 
     def call() -> None:
-        answers.append(call_on_workers(client, function, arguments, addresses))
+        with suppress(Exception):  # the scheduler is gone: who sends it the next task finds out, and says so
+            answers.append(call_on_workers(client, function, arguments, addresses))
 
     # a thread of its own, which nobody waits for at the end: Dask's call has no limit of time
     thread = threading.Thread(target=call, name="featureflow-ask", daemon=True)

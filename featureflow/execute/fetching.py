@@ -39,9 +39,16 @@ def read_bucket(paths: Sequence[str], bucket: int) -> list[pa.RecordBatch]:
     FileNotFoundError
         If a file is not there.
     """
+    return read_batches([(path, bucket) for path in paths])
+
+
+def read_batches(places: Sequence[tuple[str, int]]) -> list[pa.RecordBatch]:
+    """Give batches by the path of their file and their number in it, as `read_bucket` does."""
     with spent("exchange"):
-        found = _of_store([path for path in paths if not is_local(path)], bucket)
-        batches = [found[path] if path in found else _mapped(on_disk(path), bucket) for path in paths]
+        found = _of_store([(path, number) for path, number in places if not is_local(path)])
+        batches = [
+            found[place] if place in found else _mapped(on_disk(place[0]), place[1]) for place in places
+        ]
         moved("exchange", sum(batch.nbytes for batch in batches))
         return batches
 
@@ -94,7 +101,8 @@ def _gather(
         else:
             by_disk.setdefault(disk, []).append(name)
     if stored:
-        found |= _of_store(stored, bucket, reasons)
+        slices = _of_store([(name, bucket) for name in stored], reasons)
+        found |= {name: batch for (name, _), batch in slices.items()}
     if by_disk:
         _of_hosts(by_disk, holders, bucket, found, reasons)
     return found, reasons
@@ -197,28 +205,32 @@ def _tails(urls: Sequence[str]) -> dict[str, tuple[Footer, bytes]]:
 
 
 def _of_store(
-    urls: Sequence[str], bucket: int, reasons: list[str] | None = None
-) -> dict[str, pa.RecordBatch]:
-    """One bucket of files of the store; without ``reasons`` a file that is not there is an error."""
-    if not urls:
+    wanted: Sequence[tuple[str, int]], reasons: list[str] | None = None
+) -> dict[tuple[str, int], pa.RecordBatch]:
+    """Batches of files of the store, by URL and number; without ``reasons`` a file that is not there is an error."""
+    if not wanted:
         return {}
-    tails = _tails(list(dict.fromkeys(urls)))
-    found: dict[str, pa.RecordBatch] = {}
-    ranges: list[tuple[str, int, int]] = []
-    for url, (footer, tail) in tails.items():
-        start, length = int(footer.offsets[bucket]), int(footer.lengths[bucket])
+    tails = _tails(list(dict.fromkeys(url for url, _ in wanted)))
+    found: dict[tuple[str, int], pa.RecordBatch] = {}
+    later: list[tuple[str, int]] = []
+    for url, number in wanted:
+        if url not in tails:
+            continue
+        footer, tail = tails[url]
+        start, length = int(footer.offsets[number]), int(footer.lengths[number])
         before = footer.file_bytes - len(tail)
         if tail and start >= before:  # it came with the footer
-            found[url] = read_message(tail[start - before : start - before + length], footer.schema)
+            found[url, number] = read_message(tail[start - before : start - before + length], footer.schema)
         else:
-            ranges.append((url, start, length))
-    for (url, _, length), data in zip(ranges, read_ranges(ranges), strict=True):
-        if data is not None and len(data) == length:
-            found[url] = read_message(data, tails[url][0].schema)
+            later.append((url, number))
+    ranges = [(url, int(tails[url][0].offsets[n]), int(tails[url][0].lengths[n])) for url, n in later]
+    for (url, number), data in zip(later, read_ranges(ranges), strict=True):
+        if data is not None:
+            found[url, number] = read_message(data, tails[url][0].schema)
     moved("exchange:store", sum(batch.nbytes for batch in found.values()))
-    lost = [url for url in urls if url not in found]
+    lost = [place for place in wanted if place not in found]
     if lost and reasons is None:
-        raise FileNotFoundError(lost[0])
+        raise FileNotFoundError(lost[0][0])
     if lost and reasons is not None:
-        reasons.append(f"{lost[0]} is not there")
+        reasons.append(f"{lost[0][0]} is not there")
     return found

@@ -15,6 +15,7 @@ from uuid import uuid4
 from featureflow.core.errors import FeatureflowError, PlanError, Unreachable
 from featureflow.core.storage import exists, is_local, join, local_path
 from featureflow.execute.cluster_hosts import has_hosts, known_hosts, on_workers
+from featureflow.execute.executors import Executor
 from featureflow.execute.places import here, scratch_on_worker
 from featureflow.execute.scratch import evict, evict_work
 from featureflow.execute.site import Site
@@ -60,28 +61,37 @@ def settle_exchange(site: Site) -> None:
     -----
     Cost: one message to each worker, one more in local mode; no request to a remote store but one by each worker.
     """
-    if site.exchange not in MODES:
-        raise PlanError(f"exchange: {site.exchange!r} is unknown. Give {', '.join(MODES)}.")
-    if not has_hosts(site.executor):
-        site.exchange = "store" if site.exchange == "store" else "shared"
-        _set_board(site)
-        return
-    seen = _look(site)
+    site.exchange, site.board = choose_exchange(site.executor, site.scratch, site.store_url, site.exchange)
+
+
+def choose_exchange(executor: Executor, scratch: str, store_url: str, mode: str) -> tuple[str, str]:
+    """Choose as `settle_exchange` does; gives the mode, and the folder or URL that the driver and all workers see."""
+    if mode not in MODES:
+        raise PlanError(f"exchange: {mode!r} is unknown. Give {', '.join(MODES)}.")
+    if not has_hosts(executor):
+        mode = "store" if mode == "store" else "shared"
+    else:
+        mode = _checked(mode, _look(executor, scratch, store_url), scratch)
+        if mode == "local":
+            _install(executor, scratch)
+    return mode, scratch if mode == "shared" else join(store_url, WORK)
+
+
+def _checked(mode: str, seen: dict[str, Seen], scratch: str) -> str:
+    """The mode, if it fits what the workers saw."""
     blind = {address: one.problem for address, one in seen.items() if one.problem}
     if blind:
         raise Unreachable("\n".join(f"worker {address}: {text}" for address, text in sorted(blind.items())))
     elsewhere = sorted(address for address, one in seen.items() if not one.scratch)
-    if site.exchange == "shared" and elsewhere:
+    if mode == "shared" and elsewhere:
         raise PlanError(
             f"exchange: shared needs a scratch folder that all hosts share, but {len(elsewhere)} of {len(seen)} "
-            f"workers ({', '.join(elsewhere[:3])}) don't see {site.scratch}. Give a --scratch that they share, or "
+            f"workers ({', '.join(elsewhere[:3])}) don't see {scratch}. Give a --scratch that they share, or "
             "exchange: local."
         )
-    if site.exchange == "auto":
-        site.exchange = "shared" if seen and not elsewhere else "local"
-    if site.exchange == "local":
-        _install(site)
-    _set_board(site)
+    if mode == "auto":
+        return "shared" if seen and not elsewhere else "local"
+    return mode
 
 
 def clean_up(site: Site) -> None:
@@ -105,24 +115,18 @@ def evict_here() -> int:
     return 0 if own is None else evict(own.scratch)
 
 
-def _set_board(site: Site) -> None:
-    site.board = site.scratch if site.exchange == "shared" else join(site.store_url, WORK)
-
-
-def _install(site: Site) -> None:
-    client = getattr(site.executor, "client", None)
+def _install(executor: Executor, scratch: str) -> None:
+    client = getattr(executor, "client", None)
     if client is not None:
         from featureflow.execute.slice_server import install_servers
 
-        install_servers(client, site.scratch)
+        install_servers(client, scratch)
 
 
-def _look(site: Site) -> dict[str, Seen]:
-    with _left_in(site.scratch, make=True) as scratch_file, _left_near(site.store_url) as store_file:
-        look = Look(
-            site.scratch, scratch_file, site.store_url, store_file, (socket.gethostname(), os.getpid())
-        )
-        return on_workers(site.executor, look_around, look)
+def _look(executor: Executor, scratch: str, store_url: str) -> dict[str, Seen]:
+    with _left_in(scratch, make=True) as scratch_file, _left_near(store_url) as store_file:
+        driver = (socket.gethostname(), os.getpid())
+        return on_workers(executor, look_around, Look(scratch, scratch_file, store_url, store_file, driver))
 
 
 @contextmanager

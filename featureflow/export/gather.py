@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,8 @@ from featureflow.contracts.shard_manifest import Shard, ShardFile
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import spending, spent
+from featureflow.core.storage import join
+from featureflow.execute.fetching import read_batches
 from featureflow.export.columns import MATRIX
 from featureflow.export.folder import is_whole, write_file
 from featureflow.export.inputs import Column, Plan
@@ -38,7 +39,7 @@ def write_shard(
     Order: by shuffle key; without a shuffle, as in the spine (slices come in its order).
     Cost: O(rows log rows); memory about three times the shard.
     """
-    marker = os.path.join(plan.scratch, f"shard-{fingerprint([place.stem, rows, _as_list(scales)])}.json")
+    marker = join(plan.scratch, f"shard-{fingerprint([place.stem, rows, _as_list(scales)])}.json")
     done = read_marker(marker)
     if done is not None:
         shard = Shard(done["stem"], done["rows"], tuple(ShardFile(**f) for f in done["files"]), done["entry"])
@@ -69,7 +70,7 @@ def _as_list(scales: dict[str, dict[str, float]]) -> list[Any]:
 @spending("compute:shuffle")
 def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, float]]) -> pa.Table:
     """Read the rows of a shard, in order, as the format is given them."""
-    batches = [_read_batch(path, number) for path, number in slices]
+    batches = read_batches(slices)
     parts = {name: [batch.column(name) for batch in batches] for name in plan.spill_schema.names}
     order = None
     if plan.seed is not None:
@@ -96,13 +97,6 @@ def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, 
     if matrix:
         made[MATRIX] = _stacked(matrix, plan)
     return pa.Table.from_arrays([made[name] for name in plan.schema.names], schema=plan.schema)
-
-
-@spending("exchange")
-def _read_batch(path: str, number: int) -> pa.RecordBatch:
-    # closing gives the descriptor back; the mapping lives as long as its batches
-    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
-        return reader.get_batch(number)
 
 
 def _numbers(pieces: list[pa.Array], order: NDArray[np.int64] | None, room: Room) -> NDArray[Any]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 import featureflow
 from featureflow.contracts.shard_format import ShardOptions
 from featureflow.contracts.shard_manifest import MANIFEST, Manifest, Shard, ShardColumn
-from featureflow.core.errors import ComputeError, PlanError
+from featureflow.core.errors import ComputeError, FeatureflowError, PlanError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.roles import Roles
-from featureflow.core.storage import is_local, join, local_path, write_atomic
+from featureflow.core.storage import delete, is_local, join, local_path, walk, write_atomic
 from featureflow.execute.driver import run_tasks
 from featureflow.execute.executors import Executor
 from featureflow.execute.task import Task
@@ -68,7 +68,8 @@ def export_rows(
     folder
         Path or URL of this export alone.
     scratch
-        Local (or shared) folder for spills; it takes about the size of the shards until the commit.
+        Folder or URL for spills that the driver and all workers see; it takes about the size of the shards until the
+        commit.
     on_progress
         See `OnProgress`.
     replace
@@ -104,8 +105,18 @@ def export_rows(
     if done is None:
         done = run.export(replace=replace)
     settle(folder)
-    shutil.rmtree(run.plan.scratch, ignore_errors=True)
+    _forget(run.plan.scratch)
     return done
+
+
+def _forget(scratch: str) -> None:
+    """Delete the spills and markers of an export that is done."""
+    if is_local(scratch):
+        shutil.rmtree(local_path(scratch), ignore_errors=True)
+        return
+    with suppress(FeatureflowError):  # `gc` finds them as well
+        for path, _, _ in list(walk(scratch)):
+            delete(join(scratch, path))
 
 
 class _Run:
@@ -144,7 +155,7 @@ class _Run:
             schema=schema,
             format=options.format,
             options=_shard_options(options),
-            scratch=os.path.join(scratch, "export", fingerprint(content)),
+            scratch=join(scratch, "export", fingerprint(content)),
             folder=folder,
             bake=options.normalize is not None and options.normalize.apply == "bake",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featureflow.core.meter import spending
+from featureflow.core.storage import is_local, join, size_of, write_atomic
 from featureflow.execute.exchange import stable_order
 from featureflow.export.conversion import Converter
 from featureflow.export.inputs import TRAIN, WHOLE, Plan, SplitLayout
@@ -28,7 +30,7 @@ from featureflow.library.shards.columns import arrow_column
 
 def spill_path(plan: Plan, chunk: Chunk) -> str:
     """Where the spill of a chunk is, or will be."""
-    return os.path.join(plan.scratch, f"spill-{chunk.id}.arrow")
+    return join(plan.scratch, f"spill-{chunk.id}.arrow")
 
 
 def scatter_chunk(
@@ -87,7 +89,9 @@ def scatter_chunk(
 
 
 def _whole(path: str, size: int) -> bool:
-    return os.path.exists(path) and os.path.getsize(path) == size
+    with suppress(FileNotFoundError):
+        return size_of(path) == size
+    return False
 
 
 def _last_use(plan: Plan, stored: str, name: str) -> bool:
@@ -132,10 +136,21 @@ def _converter(
 @spending("exchange")
 def _write_spill(path: str, table: pa.Table, counts: NDArray[np.int64]) -> int:
     """Write one record batch for each shard that has rows; give the file's size."""
+    if not is_local(path):
+        memory = pa.BufferOutputStream()
+        _write_batches(memory, table, counts)
+        data = memory.getvalue().to_pybytes()
+        write_atomic(path, data)
+        return len(data)
     with whole_file(path) as temporary:
-        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            start, batches = 0, table.to_batches()
-            for count in counts[counts > 0].tolist():
-                writer.write_batch(batches[0].slice(start, count))
-                start += count
+        with pa.OSFile(temporary, "wb") as sink:
+            _write_batches(sink, table, counts)
         return os.path.getsize(temporary)
+
+
+def _write_batches(sink: pa.NativeFile, table: pa.Table, counts: NDArray[np.int64]) -> None:
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        start, batches = 0, table.to_batches()
+        for count in counts[counts > 0].tolist():
+            writer.write_batch(batches[0].slice(start, count))
+            start += count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.core.storage import exists, is_local, join, read_bytes, write_atomic
 from featureflow.export.inputs import Plan, RowsFile, SplitLayout
 from featureflow.export.markers import read_marker, whole_file, write_marker
 from featureflow.export.selection import (
@@ -73,9 +74,9 @@ def survey_file(plan: Plan, file: RowsFile) -> list[dict[str, Any]]:
     -----
     Cost: reads the split, weight and label columns and those of varying length; memory of one chunk.
     """
-    path = os.path.join(plan.scratch, f"survey-{fingerprint([file.url, file.rows, file.first_row])}")
+    path = join(plan.scratch, f"survey-{fingerprint([file.url, file.rows, file.first_row])}")
     done = read_marker(f"{path}.json")
-    if done is not None and all(c["keys"] is None or os.path.exists(c["keys"]) for c in done["chunks"]):
+    if done is not None and all(c["keys"] is None or exists(c["keys"]) for c in done["chunks"]):
         return list(done["chunks"])
     with open_parquet(file.url) as opened:
         if opened.metadata.num_rows != file.rows:
@@ -147,10 +148,26 @@ def _survey_chunk(
         if mixed is not None:
             order.append(np.sort(mixed[mine]))
     if keys is not None:
-        with whole_file(keys) as temporary, open(temporary, "wb") as sink:
-            np.save(sink, np.concatenate([np.zeros(0, np.uint64), *order]), allow_pickle=False)
+        _write_keys(keys, np.concatenate([np.zeros(0, np.uint64), *order]))
     out = {reason: int(np.count_nonzero(choice.codes == code)) for code, reason in REASONS.items()}
     return {"rows": table.num_rows, "kept": kept, "bytes": size, "out": out}
+
+
+def _write_keys(path: str, keys: NDArray[np.uint64]) -> None:
+    if is_local(path):
+        with whole_file(path) as temporary, open(temporary, "wb") as sink:
+            np.save(sink, keys, allow_pickle=False)
+        return
+    data = io.BytesIO()
+    np.save(data, keys, allow_pickle=False)
+    write_atomic(path, data.getvalue())
+
+
+def _read_keys(path: str) -> NDArray[np.uint64]:
+    """Keys of a chunk: mapped into memory, or all of them from a store, eight bytes a row."""
+    if is_local(path):
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    return np.asarray(np.load(io.BytesIO(read_bytes(path)), allow_pickle=False))
 
 
 def _lengths(column: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -215,7 +232,7 @@ def _runs(chunks: list[Chunk], split: str) -> Iterator[NDArray[np.uint64]]:
         at = 0
         for name, rows in chunk.kept.items():
             if name == split:
-                yield np.load(chunk.keys, mmap_mode="r", allow_pickle=False)[at : at + rows]
+                yield _read_keys(chunk.keys)[at : at + rows]
             at += rows
 
 

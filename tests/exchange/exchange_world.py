@@ -135,7 +135,8 @@ class Hosts:
 
     def __init__(self, folder: Path, n: int = 2, *, same_disk: bool = False) -> None:
         self.all = [
-            Host(f"fake://host{i}:{i}", str(folder / ("shared" if same_disk else f"host{i}"))) for i in range(n)
+            Host(f"fake://host{i}:{i}", str(folder / ("shared" if same_disk else f"host{i}")))
+            for i in range(n)
         ]
         for host in self.all:
             os.makedirs(host.scratch, exist_ok=True)
@@ -180,7 +181,21 @@ class Hosts:
             self._keys[self._pool.submit(self._run, pickle.dumps(task))] = task.key
 
     def _run(self, data: bytes) -> Any:
-        task: Task = pickle.loads(data)
+        while True:
+            task: Task = pickle.loads(data)
+            host = self._next_host(task)
+            try:
+                with being(self.here(host)):
+                    result = pickle.loads(pickle.dumps(task.function(*task.arguments)))
+            except Exception as error:
+                if host.alive:
+                    raise pickle.loads(pickle.dumps(error)) from None
+            else:
+                if host.alive:
+                    return result
+            # it died with its host: the cluster gives it to another one
+
+    def _next_host(self, task: Task) -> Host:
         with self._lock:
             living = [host for host in self.all if host.alive]
             host = living[self._turn % len(living)]
@@ -189,11 +204,7 @@ class Hosts:
             if not host.alive:
                 host = next(host for host in self.all if host.alive)
             host.tasks.append(task)
-        try:
-            with being(self.here(host)):
-                return pickle.loads(pickle.dumps(task.function(*task.arguments)))
-        except Exception as error:
-            raise pickle.loads(pickle.dumps(error)) from None
+            return host
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
         """See `Executor`."""
@@ -232,9 +243,7 @@ def _served(scratch: str, wanted: Wanted) -> Sent:
         data += slice_server._read(piece)
     import numpy as np
 
-    return slice_server._unpacked(
-        wanted, {"found": found, "schemas": schemas}, np.frombuffer(data, np.uint8)
-    )
+    return slice_server._unpacked(wanted, {"found": found, "schemas": schemas}, np.frombuffer(data, np.uint8))
 
 
 @contextmanager
