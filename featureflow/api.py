@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featureflow.core.errors import PlanError
+from featureflow.core.sizes import parse_bytes
 from featureflow.spec.load import LoadedProject, load_project, load_text
 from featureflow.spec.models import Target
 from featureflow.spec.selection import select as select_tables
@@ -34,18 +35,6 @@ if TYPE_CHECKING:
     from featureflow.plan.nodes import CompiledTable
     from featureflow.spec.exports import Export
     from featureflow.tables.table import Table
-
-_UNITS = {
-    "": 1,
-    "K": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "KI": 2**10,
-    "MI": 2**20,
-    "GI": 2**30,
-    "TI": 2**40,
-}
 
 
 class Project:
@@ -94,7 +83,7 @@ class Project:
         self.scheduler = scheduler or chosen.scheduler
         self.workers = workers or chosen.workers
         wanted = memory if memory is not None else chosen.memory
-        self.memory_bytes = None if wanted is None else parse_bytes(wanted)
+        self.memory_bytes = None if wanted is None else _memory(wanted)
         self.scratch = os.path.abspath(
             os.path.expanduser(str(scratch or chosen.scratch or default_scratch()))
         )
@@ -278,7 +267,7 @@ class Project:
             options,
             store_url=self.store_url,
             executor=site.executor,
-            scratch=site.scratch,
+            scratch=site.board,
             progress=shown_by(site.progress, dataset.name),
             replace=replace,
         )
@@ -433,22 +422,11 @@ def default_scratch() -> str:
     return os.environ.get("FEATUREFLOW_SCRATCH") or os.path.join(cache, "featureflow")
 
 
-def parse_bytes(text: str | int) -> int:
-    """Read an amount of memory: ``8GB``, ``512MiB``, or a number of bytes.
-
-    Examples
-    --------
-    >>> parse_bytes("1.5GB")
-    1500000000
-    """
-    if isinstance(text, int):
-        return text
-    given = text.strip().upper().removesuffix("B")
-    number = given.rstrip("KMGTI")
+def _memory(given: str | int) -> int:
     try:
-        return int(float(number) * _UNITS[given[len(number) :]])
-    except (ValueError, KeyError):
-        raise PlanError(f"{text!r} is no amount of memory. Write it as 8GB or 512MiB.") from None
+        return parse_bytes(given)
+    except ValueError as error:
+        raise PlanError(f"memory: {error}") from None
 
 
 def _time_range(start: datetime | str | None, end: datetime | str | None) -> tuple[int, int] | None:

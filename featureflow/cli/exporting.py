@@ -135,7 +135,8 @@ def _export(
 ) -> dict[str, Any]:
     import os
 
-    from featureflow.api import default_scratch, parse_bytes
+    from featureflow.api import default_scratch
+    from featureflow.core.sizes import parse_bytes
     from featureflow.execute.executors import keep_freed_memory, open_executor
     from featureflow.export.dataset import describe_export, export_dataset, shown_by
     from featureflow.observe.progress import choose_progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -10,14 +9,6 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_UNITS = {
-    "": 1,
-    "B": 1,
-    **{f"{prefix}{end}": 1000**rank for rank, prefix in enumerate("KMGT", 1) for end in ("", "B")},
-    **{f"{prefix}I{end}": 1024**rank for rank, prefix in enumerate("KMGT", 1) for end in ("", "B")},
-}
-_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 class Bytes(click.ParamType[int]):
@@ -27,13 +18,12 @@ class Bytes(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read a size, or fail as a usage error."""
-        if isinstance(value, int):
-            return value
-        match = _BYTES.fullmatch(str(value).strip())
-        factor = _UNITS.get(match[2].upper()) if match else None
-        if match is None or factor is None or not float(match[1]):
-            self.fail(f"{value!r} is not an amount of memory. Write it as 8GB, 512MB or 4GiB.", param, ctx)
-        return int(float(match[1]) * factor)
+        from featureflow.core.sizes import parse_bytes
+
+        try:
+            return parse_bytes(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Instant(click.ParamType[datetime]):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from featureflow.spec.fields import AsTuple, ColumnName, Scalar, Shorthand, SpecModel, Text
+from featureflow.core.sizes import parse_bytes
+from featureflow.spec.fields import AsTuple, ColumnName, Scalar, Shorthand, SpecModel, Url
 from featureflow.spec.sources import Columns
 
 ShardFormatName = Literal["arrow", "parquet", "webdataset", "mds", "tfrecord", "npy", "zarr", "litdata"]
@@ -25,8 +27,6 @@ COMPRESSIONS: dict[str, tuple[str, ...]] = {
 #: formats of records; the others are of columns
 RECORD_FORMATS = ("webdataset", "mds", "tfrecord", "litdata")
 SIZE_PATTERN = r"^\d+(\.\d+)?\s*([kKMGT]i?)?B$"
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def parse_size(given: Any) -> int:
@@ -42,18 +42,14 @@ def parse_size(given: Any) -> int:
     >>> parse_size("256MB"), parse_size("64MiB"), parse_size(1000)
     (256000000, 67108864, 1000)
     """
-    size: float | None = None
-    if isinstance(given, int) and not isinstance(given, bool):
-        size = given
-    elif isinstance(given, str) and re.fullmatch(SIZE_PATTERN, given.strip()):
-        text = given.strip().lower().removesuffix("b")
-        number = text.rstrip("kmgti ")
-        size = float(number) * (_UNITS | _BINARY)[text[len(number) :].strip()]
-    if size is None:
+    written = isinstance(given, str) and re.fullmatch(SIZE_PATTERN, given.strip())
+    if not written and (isinstance(given, bool) or not isinstance(given, int)):
         raise ValueError(f"must be a number of bytes such as 256MB or 64MiB; got {given!r}.")
-    if not 1 <= size <= 2**40:
-        raise ValueError(f"must be from 1 byte to 1TiB; got {given!r}.")
-    return int(size)
+    with suppress(ValueError):  # less than one byte
+        size = parse_bytes(given)
+        if size <= 2**40:
+            return size
+    raise ValueError(f"must be from 1 byte to 1TiB; got {given!r}.")
 
 
 class Shuffle(SpecModel):
@@ -86,7 +82,7 @@ class Export(SpecModel):
     """Training-ready shards of a dataset."""
 
     format: ShardFormatName = "arrow"
-    path: Text | None = Field(
+    path: Url | None = Field(
         default=None,
         description="Folder or URL; shards go to <path>/<dataset>/<version>. The store's exports/ if omitted.",
     )

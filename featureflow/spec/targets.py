@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from featureflow.spec.fields import PositiveDuration, SpecModel, Text
+from featureflow.core.sizes import parse_bytes
+from featureflow.spec.fields import PositiveDuration, SpecModel, Text, Url
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kKMGT])(i?))?[bB]?")
 _SIZE_PATTERN = r"^\d+(\.\d+)?\s*([kKMGT]i?)?[bB]?$"
-_RANK = {"k": 1, "m": 2, "g": 3, "t": 4}
 _CLASS_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 #: names of keywords whose values nobody should read in a file
 _SECRET = re.compile(
@@ -24,19 +23,20 @@ _IN_URL = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
 def _bytes(given: Any) -> int:
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
-    found = _SIZE.fullmatch(given.strip()) if isinstance(given, str) else None
-    if found is None:
-        raise ValueError(f"must be a number of bytes such as 500GB; got {given!r}.")
-    step = 1024 if found[3] else 1000
-    return int(float(found[1]) * step ** _RANK.get((found[2] or "").lower(), 0))
+    try:
+        return 0 if str(given).strip() == "0" else parse_bytes(given)
+    except ValueError:
+        raise ValueError(f"must be a number of bytes such as 500GB; got {given!r}.") from None
 
 
 def _memory(given: Any) -> str:
     if isinstance(given, int) and not isinstance(given, bool):
         given = str(given)
-    if not isinstance(given, str) or not _SIZE.fullmatch(given.strip()) or not _bytes(given):
-        raise ValueError(f"must be an amount of memory such as 8GB or 512MiB; got {given!r}.")
-    return given
+    try:
+        parse_bytes(given)
+    except ValueError:
+        raise ValueError(f"must be an amount of memory such as 8GB or 512MiB; got {given!r}.") from None
+    return str(given)
 
 
 def _class(given: Any) -> str:
@@ -80,7 +80,7 @@ class Cluster(SpecModel):
 class Target(SpecModel):
     """Where one `--target` runs; what is omitted comes from the project or the command line."""
 
-    store: Text | None = None
+    store: Url | None = None
     scheduler: Text | None = Field(
         default=None, description="local, threads, or the URL of a Dask scheduler."
     )

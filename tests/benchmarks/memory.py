@@ -251,7 +251,7 @@ HEADER = [
 
 def compare(folder: Path, options: argparse.Namespace) -> str:
     """Run the builds; returns the text to print."""
-    from featureflow.api import parse_bytes
+    from featureflow.core.sizes import parse_bytes
 
     source = folder / "events"
     write_events(source, options.rows, days=options.days)

@@ -29,7 +29,7 @@ def test_amounts_of_memory(text: str, n_bytes: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "8 apples", "GB", "-1GB", "0GB", "1,5GB", "8GBB", "nan", "1e9"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="not an amount of memory"):
+    with pytest.raises(click.BadParameter, match="Write it as 8GB"):
         Bytes().convert(text, None, None)
 
 
