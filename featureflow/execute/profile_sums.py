@@ -211,13 +211,16 @@ def _total(stages: list[dict[str, Any]]) -> dict[str, Any]:
     spent: dict[str, float] = {}
     details: dict[str, float] = {}
     n_bytes: dict[str, int] = {}
-    available = 0.0
+    beside: dict[str, float] = {}
+    available = cpu = 0.0
     for stage in stages:
         if stage["where"] == "workers":
             available += stage["available"]
             add_up(spent, stage["spent"])
             add_up(details, stage["details"])
             add_up(n_bytes, stage["bytes"])
+            add_up(beside, stage["beside"])
+            cpu += stage["cpu"]
             continue
         available += stage["waiting"]
         add_up(spent, {"commit" if stage["name"] == "commit" else "driver": stage["waiting"]})
@@ -227,6 +230,8 @@ def _total(stages: list[dict[str, Any]]) -> dict[str, Any]:
         "spent": {kind: _short(seconds) for kind, seconds in spent.items() if seconds},
         "details": {kind: _short(s) for kind, s in sorted(details.items(), key=lambda one: -one[1])},
         "bytes": n_bytes,
+        "beside": {kind: _short(s) for kind, s in beside.items()},
+        "cpu": _short(cpu),
     }
 
 

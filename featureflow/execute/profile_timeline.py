@@ -46,7 +46,10 @@ def timeline(profiler: Profiler, begun: Floats) -> dict[str, Any]:
 
 def _listed(profiler: Profiler, begun: Floats, seconds: Floats, kinds: Floats) -> dict[str, Any]:
     runs = profiler.runs
-    places = sorted({(worker, thread) for worker, thread in zip(runs.worker, runs.thread, strict=True)})
+    order = {place: rank for rank, place in enumerate(_in_order(profiler))}
+    places = sorted(
+        set(zip(runs.worker, runs.thread, strict=True)), key=lambda place: (order[place[0]], place[1])
+    )
     lane = {place: i for i, place in enumerate(places)}
     shares = 1000 * kinds / np.maximum(seconds, 1e-9)[:, None]
     return {
@@ -67,6 +70,15 @@ def _listed(profiler: Profiler, begun: Floats, seconds: Floats, kinds: Floats) -
     }
 
 
+def _in_order(profiler: Profiler) -> list[int]:
+    """Workers by host and name, 2 before 10."""
+    workers = profiler.workers
+    return sorted(
+        range(len(workers)),
+        key=lambda place: (workers[place].host, len(workers[place].name), workers[place].name, place),
+    )
+
+
 def _worker_name(profiler: Profiler, place: int) -> str:
     worker = profiler.workers[place]
     return f"{worker.host}, worker {worker.name}" if worker.name else worker.host
@@ -75,8 +87,8 @@ def _worker_name(profiler: Profiler, place: int) -> str:
 def _grouped(profiler: Profiler) -> tuple[Integers, list[str], Integers]:
     """Row of each run: a worker's, a host's if there are many, or that of some hosts; names; threads of a row."""
     by_host: dict[str, list[int]] = {}
-    for place, worker in enumerate(profiler.workers):
-        by_host.setdefault(worker.host, []).append(place)
+    for place in _in_order(profiler):
+        by_host.setdefault(profiler.workers[place].host, []).append(place)
     groups = [[place] for places in by_host.values() for place in places]
     names = [_worker_name(profiler, place) for (place,) in groups]
     if len(groups) > ROWS:

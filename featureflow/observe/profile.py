@@ -192,8 +192,17 @@ def _worker_lines(profile: Profile, limit: int, brush: Paint) -> list[str]:
 
 def remarks(profile: Profile) -> list[str]:
     """What else happened that cost time, one sentence each."""
-    found = profile["counts"]
-    told = [
+    found, total = profile["counts"], profile["total"]
+    busy = sum(spent for kind, spent in total["spent"].items() if kind not in ("driver", "idle", "commit"))
+    told = []
+    if busy:
+        told.append(
+            f"threads were on a processor for {min(1.0, total.get('cpu', 0.0) / busy):.0%} of the time of their tasks; "
+            "else they waited, for storage, for helping threads or for a core"
+        )
+    if beside := sum(total.get("beside", {}).values()):
+        told.append(f"threads that help a task, as for reading ahead, worked for {seconds(beside)} beside it")
+    told += [
         f"{plural(found[name], noun)} {text}" for name, (noun, text) in COUNTED.items() if found.get(name)
     ]
     hits, misses = found.get("cache hits", 0), found.get("cache misses", 0)

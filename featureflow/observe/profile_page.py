@@ -196,13 +196,15 @@ def _stages(profile: Profile) -> str:
                 seconds(stage["longest"]),
             )
         )
+        worked = sum(spent for kind, spent in stage["spent"].items() if kind != "idle")
+        cpu = "" if on_driver or not worked else f"{min(1.0, stage['cpu'] / worked):.0%}"
         busy = "" if on_driver else f"{1 - stage['spent'].get('idle', 0.0) / (stage['available'] or 1.0):.0%}"
         bar = _bar(stage["spent"], profile["kinds"])
         rows.append(
-            ("pale" if on_driver else "", (escape(name), bar, seconds(stage["seconds"]), busy, *tasks))
+            ("pale" if on_driver else "", (escape(name), bar, seconds(stage["seconds"]), busy, cpu, *tasks))
         )
-    headers = ("stage", "", "time", "busy", "tasks", "rows", "longest task")
-    return "<h2>Stages</h2>" + _table(rows, headers, (2, 3, 4, 5, 6))
+    headers = ("stage", "", "time", "busy", "on a core", "tasks", "rows", "longest task")
+    return "<h2>Stages</h2>" + _table(rows, headers, (2, 3, 4, 5, 6, 7))
 
 
 def _workers(profile: Profile) -> str:

@@ -110,6 +110,7 @@ def test_planted_work_is_found(opener: Any, request: pytest.FixtureRequest) -> N
         "write": 8000,
     }
     assert found["counts"] == {"cache hits": 8}
+    assert found["cpu"] < 0.2 * busy, "who sleeps is on no processor"
     assert (found["tasks"], found["failed"], found["lost"]) == (8, 0, 0)
     commit = stage(profile, "commit")
     assert commit["where"] == "driver"

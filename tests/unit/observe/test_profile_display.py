@@ -56,7 +56,10 @@ def profile() -> dict[str, Any]:
         ),
         phase("commit", 19, 1),
     ]  # fmt: skip
-    total: dict[str, Any] = {"available": 80.0, "accounted": 1.0, "spent": {"driver": 8.0, "commit": 4.0}}
+    total: dict[str, Any] = {
+        "available": 80.0, "accounted": 1.0, "spent": {"driver": 8.0, "commit": 4.0}, "cpu": 40.0,
+        "beside": {"remote read": 12.0},
+    }  # fmt: skip
     for part in ("spent", "details", "bytes"):
         into = total.setdefault(part, {})
         for one in stages:
