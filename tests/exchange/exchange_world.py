@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
-import pyarrow as pa
 from parity.dataset_world import DatasetWorld, rows_of_events, rows_of_rates, rows_of_spine
 
-import featureflow as ff
 from featureflow.execute import slice_server
 from featureflow.execute.exchange import rekey
 from featureflow.execute.places import Here, Sent, Wanted, being, disk_name
@@ -104,9 +103,9 @@ def contents(store: str | Path) -> dict[str, str]:
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.is_file() and not name.startswith(("work/", "runs/")) and "_delta_log" not in name:
-            if path.suffix in {".parquet", ".arrow"}:
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        ours = path.suffix in {".parquet", ".arrow"} and "_delta_log" not in name
+        if ours and path.is_file() and not name.startswith(("work/", "runs/")):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
@@ -187,7 +186,7 @@ class Hosts:
             try:
                 with being(self.here(host)):
                     result = pickle.loads(pickle.dumps(task.function(*task.arguments)))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  as a cluster does, with all of them
                 if host.alive:
                     raise pickle.loads(pickle.dumps(error)) from None
             else:
@@ -241,8 +240,6 @@ def _served(scratch: str, wanted: Wanted) -> Sent:
     data = bytearray()
     for piece in slice_server._pieces(slices):
         data += slice_server._read(piece)
-    import numpy as np
-
     return slice_server._unpacked(wanted, {"found": found, "schemas": schemas}, np.frombuffer(data, np.uint8))
 
 
@@ -250,7 +247,6 @@ def _served(scratch: str, wanted: Wanted) -> Sent:
 def building_on(monkeypatch: Any, hosts: Hosts) -> Iterator[None]:
     """Have projects open these hosts, and several buckets for little data."""
     import featureflow.execute.executors as executors
-    import featureflow.execute.sizing as sizing
 
     with monkeypatch.context() as patched:
         patched.setattr(executors, "open_executor", lambda *_args, **_kwargs: hosts)

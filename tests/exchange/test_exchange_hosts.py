@@ -1,4 +1,4 @@
-"""Builds on hosts that share nothing but the store, simulated in this process: same bytes, lost hosts, second builds."""
+"""Builds on hosts that share nothing but the store, simulated in one process: same bytes, lost hosts, second builds."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_probes_leave_nothing_behind(
     hosts = Hosts(tmp_path, 2)
     with building_on(monkeypatch, hosts):
         world.project(tmp_path / "store", scratch=tmp_path / "driver").plan(["daily"])
-    assert not [path for path in tmp_path.rglob("probe-*")]
+    assert not list(tmp_path.rglob("probe-*"))
     assert {path.name for host in hosts.all for path in Path(host.scratch).iterdir()} == {
         DISK_NAME,
         "exchange",
