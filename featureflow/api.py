@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
@@ -327,44 +327,19 @@ class Project:
                 made = dataset.rows(plan.input)
             return beside(frame, made, dataset.own_columns)
 
-    @contextmanager
-    def _site(self, progress: Progress | None) -> Iterator[Site]:
-        from featureflow.execute.caching import caching
-        from featureflow.execute.executors import open_executor
-        from featureflow.execute.profiler import Profiler
-        from featureflow.execute.recorder import Recorder
-        from featureflow.execute.sharing import settle_exchange
-        from featureflow.execute.site import Site
-        from featureflow.execute.sizing import WORKER_SHARE, Budget, default_memory_bytes
-        from featureflow.observe.progress import QuietProgress
+    def _site(self, progress: Progress | None) -> AbstractContextManager[Site]:
+        from featureflow.execute.opening import Where, open_site
 
-        shown = progress or QuietProgress()
-        with Profiler() as profiler, caching(self.scratch, self.target.cache):
-            executor = open_executor(
-                self.scheduler,
-                client=self.client,
-                workers=self.workers,
-                memory_bytes=self.memory_bytes,
-                scratch=self.scratch,
-                target=self.target,
-                store_url=self.store_url,
-                note=shown.note,
-            )
-            if executor.dashboard:
-                shown.note(f"Dask's dashboard: {executor.dashboard}")
-            budget = Budget(
-                executor.memory_bytes or self.memory_bytes or default_memory_bytes(),
-                executor.threads,
-                WORKER_SHARE if executor.memory_bytes else 1.0,
-            )
-            watched = profiler.watch(executor)
-            try:
-                site = Site(self.store_url, self.scratch, watched, budget, Recorder(shown))
-                site.exchange = self.target.exchange or "auto"
-                settle_exchange(site)
-                yield site
-            finally:
-                executor.close()
+        where = Where(
+            self.store_url,
+            self.scratch,
+            self.scheduler,
+            self.client,
+            self.workers,
+            self.memory_bytes,
+            self.target,
+        )
+        return open_site(where, progress)
 
     def test(self) -> list[SpecTestResult]:
         """Run the spec's own ``tests:`` on the rows that they give; no cluster, and no file of the project is read."""
