@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from featureflow.execute.exchange import ROW, Chunk, read_positions
 from featureflow.execute.inputs import Readable, only_where, unchecked
 from featureflow.execute.publish import slice_label
 from featureflow.execute.ranges import read_all
+from featureflow.execute.rekeying import file_of, reads_of
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.stored_rows import read_rows, scan_rows
@@ -205,7 +206,9 @@ def _look_at_chunks(
     parts: list[dict[str, Any]] = []
     stage = f"{name}: check"
     site.progress.stage(stage, len(readable.chunks))
-    raw, ids = unchecked(readable), sorted(check.id for check in by_row)
+    # every task gets it: the list of all chunks stays here
+    raw = replace(unchecked(readable), chunks=(), files=[], drops={}, repeated={})
+    ids = sorted(check.id for check in by_row)
     tasks = []
     for chunk in readable.chunks:
         dropped = readable.drops.get(chunk.id)
@@ -214,7 +217,8 @@ def _look_at_chunks(
         content = [chunk.id, ids, dropped and dropped.rpartition("/")[2], sorted(aside), side]
         note = join(site.board, "checks", f"{fingerprint(content)}.json")
         work = ChunkChecks(raw, chunk, by_row, note, side, dropped, aside)
-        tasks.append(Task(note, check_chunk, (work,), f"{stage} {chunk.id}"))
+        label = f"{stage}, {file_of(chunk)}"
+        tasks.append(Task(note, check_chunk, (work,), label, reads_of(readable, chunk)))
 
     def done(_: Task, found: dict[str, Any]) -> None:
         parts.append(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -155,7 +156,7 @@ def merge(parts: Iterable[Mapping[str, ColumnStats]], schema: pa.Schema) -> dict
 class _Merged:
     """Statistics of one column so far."""
 
-    __slots__ = ("_count", "_high", "_key", "_low", "_nulls", "_sums")
+    __slots__ = ("_count", "_high", "_key", "_low", "_nulls", "_total", "_totals")
 
     def __init__(self, key: Any) -> None:
         self._key = key
@@ -163,7 +164,9 @@ class _Merged:
         # (comparable, as written): of equal ones the first stays
         self._low: tuple[Any, Any] | None = None
         self._high: tuple[Any, Any] | None = None
-        self._sums: list[Any] = []
+        # integers are added up at once; floats wait, since they are rounded once, eight bytes each
+        self._total: int | None = None
+        self._totals = array("d")
 
     def add(self, stats: ColumnStats) -> None:
         self._count += stats["count"]
@@ -175,16 +178,19 @@ class _Merged:
             self._low = low, stats["min"]
         if self._high is None or high > self._high[0]:
             self._high = high, stats["max"]
-        if "sum" in stats:
-            self._sums.append(stats["sum"])
+        total = stats.get("sum")
+        if isinstance(total, int):
+            self._total = (self._total or 0) + total
+        elif total is not None:
+            self._totals.append(float(total))
 
     def result(self) -> ColumnStats:
         result: ColumnStats = {"count": self._count, "nulls": self._nulls}
         if self._low is None or self._high is None:
             return result
         result["min"], result["max"] = self._low[1], self._high[1]
-        if self._sums:
-            total = _add(self._sums)
+        if self._total is not None or self._totals:
+            total = _add([*self._totals, *([] if self._total is None else [self._total])])
             result["sum"] = to_json(total)
             result["mean"] = to_json(total / result["count"])
         return result

@@ -137,6 +137,10 @@ class SimulatedExecutor:
         self.bytes: dict[str, int] = {}
         self.largest_result = self.most_in_flight = 0
         self.cpu = 0.0  # seconds that results took to make up
+        self.placed: dict[str, dict[str, int]] = {}  # by function and host
+        self._hosts = {f"10.{i >> 8}.{i & 255}.1": size.threads for i in range(size.workers)}
+        self._held: dict[str, str] = {}  # host by chunk: what it read is in its cache
+        self.local = self.read = 0
         self._results = results
         self._waiting: deque[Any] = deque()
 
@@ -147,7 +151,21 @@ class SimulatedExecutor:
             self.tasks[name] = self.tasks.get(name, 0) + 1
             self.bytes[name] = self.bytes.get(name, 0) + len(pickle.dumps((task.function, task.arguments)))
             self._waiting.append(task)
+            at = self.placed.setdefault(name, {})
+            at[task.host] = at.get(task.host, 0) + 1
+            for chunk, _ in task.reads:
+                self.read += 1
+                self.local += self._held.get(chunk) == task.host
+                self._held[chunk] = task.host
         self.most_in_flight = max(self.most_in_flight, len(self._waiting))
+
+    def hosts(self) -> dict[str, int]:
+        """Threads by host: every worker is one."""
+        return self._hosts
+
+    def holdings(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+        """What hosts have in their caches."""
+        return {name: {self._held[name]: 1 << 40} for name in names if name in self._held}
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
         """See `Executor`. Some finish at a time, as on a cluster whose tasks take seconds."""
@@ -394,6 +412,15 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"memory: {before >> 20} MiB before the first import, {peak_bytes() >> 20} MiB at the peak")
     for name, n in executor.tasks.items():
         print(f"{name}: {n} tasks, {executor.bytes[name] / n:.0f} bytes each when sent")
+    for name, at in executor.placed.items():
+        placed = {host: n for host, n in at.items() if host}
+        if not placed:
+            print(f"{name}: reads from everywhere, and runs wherever a thread is free")
+            continue
+        share = sum(placed.values()) / len(executor.hosts())
+        most = max(placed.values()) / share
+        print(f"{name}: {len(placed)} hosts have {share:.1f} tasks each; at most {most:.3f} of that")
+    print(f"of {executor.read} chunks read, {executor.local} by a host that has them")
     print(f"largest result: {executor.largest_result} bytes; in flight at most {executor.most_in_flight}")
     for name, n_bytes in bytes_of.items():
         print(f"{name}: {n_bytes / 1e6:.1f} MB")
