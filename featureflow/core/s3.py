@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from featureflow.core.errors import SourceError, Unreachable
+from featureflow.core.urls import WHERE_THEY_BELONG, has_credentials
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -41,7 +42,9 @@ def is_s3(url: str) -> bool:
 
 
 def split(url: str) -> tuple[str, str]:
-    """Bucket and key of a URL."""
+    """Bucket and key of a URL; SourceError if it carries credentials."""
+    if has_credentials(url):
+        raise SourceError(f"s3://: {WHERE_THEY_BELONG}")
     bucket, _, key = url.partition("://")[2].partition("/")
     return bucket, key
 

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from featureflow.core import s3, s3_objects
 from featureflow.core.errors import SourceError, Unreachable
+from featureflow.core.urls import WHERE_THEY_BELONG, has_credentials
 
 _WILDCARDS = frozenset("*?[")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -181,6 +182,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     import fsspec
 
+    if has_credentials(url):
+        raise SourceError(f"{url.partition('://')[0]}://: {WHERE_THEY_BELONG}")
     try:
         fs, path = fsspec.core.url_to_fs(url, **s3.fsspec_options(url))
     except (ImportError, ValueError) as error:

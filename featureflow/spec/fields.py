@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from featureflow.core.durations import Duration
+from featureflow.core.urls import WHERE_THEY_BELONG, has_credentials
 from featureflow.spec.ops import Op, op_json_schema, parse_op
 from featureflow.spec.suggest import closest, did_you_mean
 
@@ -339,6 +341,12 @@ def _text_field(what: str) -> Any:
     return BeforeValidator(lambda given: _text(given, what))
 
 
+def _without_credentials(given: str) -> str:
+    if has_credentials(given):
+        raise ValueError(WHERE_THEY_BELONG)
+    return given
+
+
 #: positive, or ``lifetime``
 WindowLength = Annotated[
     Duration,
@@ -370,6 +378,8 @@ Timestamp = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}"}),
 ]
 Text = Annotated[str, _text_field("text"), WithJsonSchema(_TEXT_SCHEMA)]
+#: a path or URL, which must not carry credentials: specs are recorded and shared
+Url = Annotated[str, _text_field("text"), AfterValidator(_without_credentials), WithJsonSchema(_TEXT_SCHEMA)]
 ColumnName = Annotated[str, _text_field("the name of a column"), WithJsonSchema(_TEXT_SCHEMA)]
 Reference = Annotated[str, _text_field("the name of a source or feature table"), WithJsonSchema(_TEXT_SCHEMA)]
 TableName = Annotated[

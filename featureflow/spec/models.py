@@ -25,7 +25,7 @@ from featureflow.spec.features import (
     WindowDefaults,
     WindowRule,
 )
-from featureflow.spec.fields import AsTuple, SpecModel, TableName, Text
+from featureflow.spec.fields import AsTuple, SpecModel, TableName, Text, Url
 from featureflow.spec.ops import Op
 from featureflow.spec.sources import Source, SourceOptions, Udf
 from featureflow.spec.targets import Adaptive, Cluster, Target, Tls
@@ -73,7 +73,7 @@ class Project(SpecModel):
     featureflow: Literal[1] = Field(default=1, description="Version of this language.")
     project: Text = Field(default="default", description="Name of the project.")
     description: str | None = None
-    store: Text = Field(default="./store", description="Folder or any fsspec URL where tables are kept.")
+    store: Url = Field(default="./store", description="Folder or any fsspec URL where tables are kept.")
     allow_python: bool = Field(default=False, description="Whether `udf:` may run Python functions.")
     targets: dict[TableName, Target] = Field(default_factory=dict)
     sources: dict[TableName, Source] = Field(default_factory=dict)

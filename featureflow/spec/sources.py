@@ -18,6 +18,7 @@ from featureflow.spec.fields import (
     Sql,
     Text,
     TimeZone,
+    Url,
 )
 from featureflow.spec.formats import format_of
 
@@ -81,7 +82,7 @@ class Source(SpecModel):
     description: str | None = None
     owner: str | None = None
     tags: Tags = ()
-    path: Annotated[tuple[Text, ...], AsTuple(single=True, least=1)] = Field(
+    path: Annotated[tuple[Url, ...], AsTuple(single=True, least=1)] = Field(
         description="Files, globs or folders, local or of any fsspec URL; `key=value` folders become columns."
     )
     format: Format = Field(description="From the suffix of the path when omitted.")
