@@ -41,6 +41,8 @@ KINDS = (
     "spill",
 )
 
+_IO = frozenset({"remote read", "nvme read", "exchange", "write", "commit", "spill"})
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -134,6 +136,38 @@ def spent(kind: str) -> AbstractContextManager[None]:
     """
     found = _current.get()
     return _OFF if found is None else _Block(found, kind)
+
+
+def waiting_for_store(kind: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Count all calls of a function that talks to a store under a kind, but for those from a block of such a kind.
+
+    What an exchange reads from the store is the exchange's; what a decoder reads is a remote read. Bytes that the
+    function gives are counted with it.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            found = _current.get()
+            if found is None or _open_kinds() & _IO:
+                return function(*args, **kwargs)
+            with _Block(found, kind):
+                result = function(*args, **kwargs)
+            if isinstance(result, bytes):
+                moved(kind, len(result))
+            return result
+
+        return measured
+
+    return decorate
+
+
+def _open_kinds() -> set[str]:
+    kinds, block = set(), _open.get()
+    while block is not None:
+        kinds.add(block._kind.partition(":")[0])  # noqa: SLF001
+        block = block._around  # noqa: SLF001
+    return kinds
 
 
 def spending(kind: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from featureflow.core import s3
+from featureflow.core.meter import waiting_for_store
 
 #: Larger objects are uploaded in parts of this size, a few at a time.
 PART_BYTES = 16 << 20
@@ -14,6 +15,7 @@ _PARTS_IN_FLIGHT = 4
 _WRITE_ID = "featureflow-write-id"
 
 
+@waiting_for_store("remote read")
 def read(url: str) -> bytes:
     """Read a whole object; FileNotFoundError if it is not there."""
     import obstore
@@ -23,6 +25,7 @@ def read(url: str) -> bytes:
         return s3.insist(url, lambda: bytes(obstore.get(store, key).bytes()))
 
 
+@waiting_for_store("write")
 def create(url: str, data: bytes) -> bool:
     """Create an object by a conditional PUT; False if it was there before.
 
@@ -46,6 +49,7 @@ def create(url: str, data: bytes) -> bool:
     return True
 
 
+@waiting_for_store("write")
 def put(url: str, data: bytes) -> None:
     """Write or replace an object: one PUT, or a multipart upload, which appears when its last part is there."""
     import obstore
@@ -65,6 +69,7 @@ def put(url: str, data: bytes) -> None:
         )
 
 
+@waiting_for_store("remote read")
 def size(url: str) -> int:
     """Bytes of an object; FileNotFoundError if it is not there."""
     import obstore
@@ -74,6 +79,7 @@ def size(url: str) -> int:
         return int(s3.insist(url, lambda: obstore.head(store, key))["size"])
 
 
+@waiting_for_store("remote read")
 def listed(url: str) -> dict[str, int | None]:
     """Bytes by name of what is directly in a folder; None for folders."""
     import obstore
@@ -97,6 +103,7 @@ def walk(url: str) -> Iterator[tuple[str, int, datetime]]:
         yield each["path"][len(root) :].lstrip("/"), each["size"], each["last_modified"]
 
 
+@waiting_for_store("write")
 def remove(url: str) -> None:
     """Delete an object; S3 does not say whether it was there."""
     import obstore

@@ -46,11 +46,7 @@ def read_batches(places: Sequence[tuple[str, int]]) -> list[pa.RecordBatch]:
     """Give batches by the path of their file and their number in it, as `read_bucket` does."""
     with spent("exchange"):
         found = _of_store([(path, number) for path, number in places if not is_local(path)])
-        batches = [
-            found[place] if place in found else _mapped(on_disk(place[0]), place[1]) for place in places
-        ]
-        moved("exchange", sum(batch.nbytes for batch in batches))
-        return batches
+        return [found[place] if place in found else _mapped(on_disk(place[0]), place[1]) for place in places]
 
 
 def read_slices(manifest: str, names: Sequence[str], bucket: int) -> list[pa.RecordBatch]:
@@ -77,7 +73,6 @@ def read_slices(manifest: str, names: Sequence[str], bucket: int) -> list[pa.Rec
         lost = tuple(name for name in names if name not in found)
         if lost:
             raise FetchFailed(manifest, lost, "; ".join(sorted(set(reasons))[:3]) or "they are not there")
-        moved("exchange", sum(batch.nbytes for batch in found.values()))
         return [found[name] for name in names]
 
 

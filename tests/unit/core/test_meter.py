@@ -113,6 +113,33 @@ def test_a_function_whose_calls_count(clock: Clock) -> None:
     assert order.__name__ == "order"
 
 
+def test_who_asks_a_store_says_what_for(clock: Clock) -> None:
+    """A decoder's reads are remote reads; an exchange's and a commit's are their own."""
+
+    @meter.waiting_for_store("remote read")
+    def ask() -> bytes:
+        clock.now += 1
+        return b"12345"
+
+    ask()
+    with metering() as found:
+        ask()
+        with spent("decode"), spent("compute:rows"):
+            ask()
+        with spent("exchange:store"), spent("decode"):
+            ask()
+        with spent("commit"):
+            ask()
+    assert found.seconds == {
+        "remote read": 2,
+        "exchange:store": 0,
+        "decode": 1,
+        "compute:rows": 0,
+        "commit": 1,
+    }
+    assert found.bytes == {"remote read": 10}
+
+
 def test_other_threads_are_kept_apart() -> None:
     """Four threads read for a task at once: their seconds do not become the task's, their bytes do."""
     barrier = threading.Barrier(4, timeout=10)
