@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from typing import Any, Literal
 from distributed import Client, SchedulerPlugin, Worker, WorkerPlugin
 
 from featureflow.core.errors import PlanError, Unreachable
+from featureflow.execute.dask_executor import lost
 from featureflow.execute.environment import WorkerReport, prepare_process
 from featureflow.execute.host import host_of, own_host, own_scratch, settle
 
@@ -29,6 +32,10 @@ PLUGINS: list[str] = [
 
 #: Libraries of which driver and workers must have the same version, since files would differ with it.
 SAME_VERSIONS = ("featureflow", "pyarrow", "polars", "numpy", "numba")
+
+
+#: Preparing workers takes seconds; one that does not answer for so long hangs.
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +119,7 @@ def install_plugins(
     -----
     Installing again replaces the plugins. Cost: one message to each worker for each plugin.
     """
-    refuse_other_versions(client)
-    for plugin in _made(settings):
-        client.register_plugin(plugin)
-    reports = client.run(report_of_process)
+    reports = _within_patience(client, lambda: _install(client, settings))
     problems = {
         f"{host_of(address)}: {report.problem}" for address, report in reports.items() if report.problem
     }
@@ -123,6 +127,41 @@ def install_plugins(
         raise Unreachable("\n".join(sorted(problems)))
     for warning in sorted({warning for report in reports.values() for warning in report.warnings}):
         note(warning)
+
+
+def _install(client: Client, settings: WorkerSettings) -> dict[str, WorkerReport]:
+    refuse_other_versions(client)
+    for plugin in _made(settings):
+        client.register_plugin(plugin)
+    reports: dict[str, WorkerReport] = client.run(report_of_process)
+    return reports
+
+
+def _within_patience(client: Client, ask: Callable[[], dict[str, WorkerReport]]) -> dict[str, WorkerReport]:
+    """Ask all workers something, in a thread that nobody waits for at the end: Dask's calls have no limit of time."""
+    answers: list[dict[str, WorkerReport] | BaseException] = []
+
+    def call() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001  it is raised in the thread that asks
+            answers.append(error)
+
+    thread = threading.Thread(target=call, name="featureflow-install", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while thread.is_alive() and time.monotonic() < deadline and client.status == "running":
+        thread.join(0.2)
+    if client.status != "running" or (answers and isinstance(answers[0], OSError)):
+        raise lost("The Dask scheduler is gone, or one of its workers")
+    if not answers:
+        raise Unreachable(
+            f"Some worker of {', '.join(sorted(client.nthreads()))} has not answered for {PATIENCE_SECONDS:.0f} s. "
+            "End it (a stopped process still holds its connection), and build again."
+        )
+    if isinstance(answers[0], BaseException):
+        raise answers[0]
+    return answers[0]
 
 
 def _made(settings: WorkerSettings) -> Iterable[WorkerPlugin | SchedulerPlugin]:
@@ -152,7 +191,7 @@ def run_prepared(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def refuse_other_versions(client: Client) -> None:
-    """Compare the libraries of all workers with the driver's.
+    """Compare the libraries of the scheduler and all workers with the driver's.
 
     Raises
     ------
@@ -162,7 +201,8 @@ def refuse_other_versions(client: Client) -> None:
     found: Any = client.get_versions(packages=list(SAME_VERSIONS))
     mine = _versions(found["client"])
     rows = []
-    for address, worker in sorted(found["workers"].items()):
+    # Dask's scheduler unpickles tasks, too
+    for address, worker in [("the scheduler", found["scheduler"]), *sorted(found["workers"].items())]:
         theirs = _versions(worker)
         rows += [
             f"  {address:<32} {name:<12} {theirs[name] or 'missing':<16} {mine[name]}"
@@ -170,9 +210,9 @@ def refuse_other_versions(client: Client) -> None:
             if theirs[name] != mine[name]
         ]
     if rows:
-        title = f"  {'worker':<32} {'library':<12} {'there':<16} here"
+        title = f"  {'where':<32} {'library':<12} {'there':<16} here"
         raise PlanError(
-            "The libraries of these workers differ from the driver's, so their files could, too. Install the same "
+            "The libraries of these processes differ from the driver's, so their files could, too. Install the same "
             "versions (one image or lock file for both):\n" + "\n".join([title, *rows])
         )
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Hosts:
     nanny: bool
     environment: Mapping[str, str]
     options: tuple[str, ...]
+    security: Any
     scheduler: subprocess.Popen[bytes]
     running: dict[int, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ class Hosts:
                 str(self.threads),
             ]
             command += ["--memory-limit", self.memory, "--local-directory", str(spill), "--no-dashboard"]
-            command += [*(() if self.nanny else ("--no-nanny",)), *self.options]
+            command += [*(() if self.nanny else ("--no-nanny",)), *_tls_options(self.security), *self.options]
             log = (self.folder / f"worker{i}-{n}.log").open("ab")
             environment = {**os.environ, **self.environment, "FEATUREFLOW_SCRATCH": str(self.scratch(i))}
             started = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -102,7 +103,8 @@ class Hosts:
     def close(self) -> None:
         """End all that we started, by their own ids."""
         if self.client is not None:
-            self.client.close()
+            with suppress(TimeoutError):  # the scheduler may have been killed
+                self.client.close(timeout=2)
         started = [*(process for host in self.running.values() for process in host), self.scheduler]
         for process in started:
             process.send_signal(signal.SIGCONT)
@@ -113,6 +115,17 @@ class Hosts:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(15)
+
+
+def _tls_options(security: Any) -> tuple[str, ...]:
+    if security is None:
+        return ()
+    files = {
+        "ca-file": security.tls_ca_file,
+        "cert": security.tls_worker_cert,
+        "key": security.tls_worker_key,
+    }
+    return tuple(text for name, path in files.items() for text in (f"--tls-{name}", path))
 
 
 @contextmanager
@@ -127,8 +140,11 @@ def start_hosts(
     environment: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
     scheduler_options: tuple[str, ...] = (),
+    security: Any = None,
 ) -> Iterator[Hosts]:
     """Start a scheduler and ``n`` hosts with some worker processes each; a connected client is in ``.client``.
+
+    With ``security``, a ``distributed.Security``, all connections are encrypted.
 
     With ``nanny`` a killed worker process comes back by itself; without, the host is gone until `Hosts.start`.
     """
@@ -147,16 +163,18 @@ def start_hosts(
         "--no-dashboard",
         *scheduler_options,
     ]
-    command += ["--dashboard-address", "127.0.0.1:0"]
+    command += ["--dashboard-address", "127.0.0.1:0", *_tls_options(security)]
     log = (folder / "scheduler.log").open("ab")
     scheduler = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
     log.close()
-    address = f"tcp://127.0.0.1:{port}"
-    hosts = Hosts(folder, address, None, workers, threads, memory, nanny, environment, options, scheduler)
+    address = f"{'tls' if security else 'tcp'}://127.0.0.1:{port}"
+    hosts = Hosts(
+        folder, address, None, workers, threads, memory, nanny, environment, options, security, scheduler
+    )
     try:
         for i in range(n):
             hosts.start(i)
-        hosts.client = Client(address, timeout="60s", set_as_default=False)
+        hosts.client = Client(address, timeout="60s", set_as_default=False, security=security)
         hosts.wait()
         yield hosts
     finally:
