@@ -15,7 +15,8 @@ import io
 import json
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,12 +25,13 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import moved, spending, spent
 from featureflow.core.storage import is_local, join, read_bytes, write_atomic
+from featureflow.execute.disk_space import write_error
 from featureflow.execute.fetching import store_footers
 from featureflow.execute.places import SCRATCH, here, on_disk
+from featureflow.execute.rekeying_pieces import gathered, parts_of
 from featureflow.kernels.gather import take_rows
 
 #: Part of every exchange file's name; raise it when the layout of the files changes.
@@ -91,6 +93,8 @@ class Rekey:
 
     ``folder`` is a place for the files (`featureflow.execute.places`). ``dropped`` names a folder with the positions of
     duplicate rows, one file a chunk; None if nothing is dropped. ``hashed`` adds a hash over these columns to each row.
+    ``room_bytes`` is what a task may hold, of rows of about ``row_bytes``; 0 for no limit. The rows of
+    the file do not depend on it.
     """
 
     reader: RowReader
@@ -101,6 +105,8 @@ class Rekey:
     time: str | None
     hashed: tuple[str, ...] = ()
     dropped: str | None = None
+    row_bytes: int = 0
+    room_bytes: int = 0
 
     def path(self, chunk: Chunk, drop_id: str = "") -> str:
         """Where the exchange file of a chunk is, or will be; ``drop_id`` names the list of its dropped rows."""
@@ -152,6 +158,24 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
     done = held(path)
     if done is not None:
         return done
+    parts = parts_of(chunk, job.row_bytes, job.room_bytes)
+    if len(parts) == 1:
+        table = _read(job, chunk, drop_path)
+        buckets = bucket_of(table, job.keys, job.n_buckets)
+        write_buckets(table, buckets, job.n_buckets, path)
+        return _handle(path, np.bincount(buckets, minlength=job.n_buckets), reused=False)
+    by_bucket, counts, remove = gathered(
+        (_by_bucket(job, _read(job, part, drop_path)) for part in parts), job.n_buckets, path, _write_file
+    )
+    try:
+        _write_exchange(path, by_bucket, counts)
+    finally:
+        remove()
+    return _handle(path, counts, reused=False)
+
+
+def _read(job: Rekey, chunk: Chunk, drop_path: str | None) -> pa.Table:
+    """Rows of a chunk, in its order, with the columns of the exchange."""
     position = ROW if drop_path or job.hashed else None
     needed = tuple(dict.fromkeys((*job.columns, *job.hashed)))
     frame = job.reader.read(chunk, needed, row_position=position)
@@ -164,10 +188,13 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
         frame = frame.with_columns(pl.Series(ROW_HASH, row_hash, dtype=pl.UInt64))
     elif position:
         frame = frame.drop(position)
-    table = plain_arrow(frame.select(*job.columns, *((ROW, ROW_HASH) if job.hashed else ())))
+    return plain_arrow(frame.select(*job.columns, *((ROW, ROW_HASH) if job.hashed else ())))
+
+
+def _by_bucket(job: Rekey, table: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
     buckets = bucket_of(table, job.keys, job.n_buckets)
-    write_buckets(table, buckets, job.n_buckets, path)
-    return _handle(path, np.bincount(buckets, minlength=job.n_buckets), reused=False)
+    counts = np.bincount(buckets, minlength=job.n_buckets)
+    return take_rows(table, stable_order(buckets)).combine_chunks(), counts
 
 
 def held(path: str) -> Rekeyed | None:
@@ -233,41 +260,58 @@ def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, p
         if n_buckets > 1:
             table = take_rows(table, stable_order(buckets))
         table = table.combine_chunks()
-        if not is_local(path):
-            sink = pa.BufferOutputStream()
-            _write_batches(sink, table, counts)
-            data = sink.getvalue().to_pybytes()
-            write_atomic(path, data)
-            moved("exchange:written", len(data))
+        _write_exchange(path, lambda: _slices(table, counts), counts)
+
+
+def _slices(table: pa.Table, counts: NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Rows of one bucket after the other, of rows in the order of the buckets."""
+    start = 0
+    for count in counts.tolist():
+        yield table.slice(start, count)
+        start += count
+
+
+def _write_exchange(path: str, rows: Callable[[], Iterator[pa.Table]], counts: NDArray[np.int64]) -> None:
+    with spent("exchange"):
+        if is_local(path):
+            _write_whole(on_disk(path), rows, counts)
             return
-        _write_file(on_disk(path), table, counts)
+        sink = pa.BufferOutputStream()
+        _write_batches(sink, rows, counts)
+        data = sink.getvalue().to_pybytes()
+        write_atomic(path, data)
+        moved("exchange:written", len(data))
 
 
 def _write_file(path: str, table: pa.Table, counts: NDArray[np.int64]) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _write_whole(path, lambda: _slices(table, counts), counts)
+
+
+def _write_whole(path: str, rows: Callable[[], Iterator[pa.Table]], counts: NDArray[np.int64]) -> None:
     temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with pa.OSFile(temporary, "wb") as sink:
-            _write_batches(sink, table, counts)
+            _write_batches(sink, rows, counts)
         moved("exchange:written", os.path.getsize(temporary))
         os.replace(temporary, path)
     except OSError as error:
-        if os.path.exists(temporary):
+        with suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise ComputeError(
-            f"Can't write {path}: {error}. Is the scratch disk full? Set --scratch to a folder with space."
-        ) from error
+        raise write_error(path, error) from error
 
 
-def _write_batches(sink: pa.NativeFile, table: pa.Table, counts: NDArray[np.int64]) -> None:
+def _write_batches(
+    sink: pa.NativeFile, rows: Callable[[], Iterator[pa.Table]], counts: NDArray[np.int64]
+) -> None:
     metadata = {b"rows": json.dumps(counts.tolist()).encode()}
-    with pa.ipc.new_file(sink, table.schema.with_metadata(metadata)) as writer:
-        start = 0
-        for count in counts.tolist():
-            piece = table.slice(start, count)
-            batches = piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    writer: pa.RecordBatchFileWriter | None = None
+    with ExitStack() as stack:
+        for piece in rows():
+            if writer is None:
+                writer = stack.enter_context(pa.ipc.new_file(sink, piece.schema.with_metadata(metadata)))
+            batches = piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=piece.schema)]
             writer.write_batch(batches[0].replace_schema_metadata(metadata))
-            start += count
 
 
 def plain_arrow(frame: pl.DataFrame) -> pa.Table:

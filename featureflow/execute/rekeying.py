@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from featureflow.execute.exchange import BucketRows, Chunk, Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable
 from featureflow.execute.site import Site
+from featureflow.execute.sizing import frame_row_bytes
 from featureflow.execute.task import Task
 from featureflow.plan.nodes import Input
 
@@ -28,7 +29,16 @@ def rekey_chunks(
     tuple
         Their manifest, and the rows of each bucket.
     """
-    job = Rekey(readable.reader, columns, keys, n_buckets, site.slices, found.time)
+    job = Rekey(
+        readable.reader,
+        columns,
+        keys,
+        n_buckets,
+        site.slices,
+        found.time,
+        row_bytes=frame_row_bytes(found.columns, columns),
+        room_bytes=site.budget.task_bytes,
+    )
     paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
     stage = f"{owner}: re-key {found.name}"
     site.progress.stage(stage, len(chunks))

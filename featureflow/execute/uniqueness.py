@@ -11,6 +11,7 @@ from featureflow.execute.exchange import Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable, only_where, unfinished, with_drops
 from featureflow.execute.rekeying import file_of, make_files, reads_of
 from featureflow.execute.site import Site
+from featureflow.execute.sizing import frame_row_bytes
 from featureflow.execute.task import Task
 
 #: Bytes of unique columns that one task compares.
@@ -62,6 +63,8 @@ def repeated_rows(site: Site, readable: Readable, unique: tuple[str, ...]) -> tu
         site.slices,
         source.time,
         hashed=tuple(source.columns),
+        row_bytes=frame_row_bytes(source.columns, tuple(source.columns)),
+        room_bytes=site.budget.task_bytes,
     )
     drops = [readable.drops.get(chunk.id) for chunk in readable.chunks]
     paths = [job.path(chunk, drop or "") for chunk, drop in zip(readable.chunks, drops, strict=True)]

@@ -48,6 +48,7 @@ class Watched:
     """What was seen of the workers during a build."""
 
     peak: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
     processes: dict[str, set[int]] = field(default_factory=dict)
 
     @property
@@ -77,6 +78,7 @@ class Watcher(threading.Thread):
                     rss = psutil.Process(pid).memory_info().rss
                 except psutil.Error:
                     continue
+                self.found.last[str(name)] = rss
                 self.found.peak[str(name)] = max(rss, self.found.peak.get(str(name), 0))
 
     def stop(self) -> Watched:
@@ -172,6 +174,7 @@ def build(
         found = watcher.stop()
         spilled = spilled_bytes(client)
         driver_peak = driver.memory_info().rss
+    print("resident at the end, MiB:", *(held >> 20 for held in found.last.values()))
     planned = sum(getattr(stage, "spilled", 0) for stage in report.stages)
     tasks = sum(stage.tasks for stage in report.stages)
     rows = report.tables[0].rows

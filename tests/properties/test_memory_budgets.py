@@ -9,13 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featureflow.execute import sorted_runs
+from featureflow.execute.exchange import Rekey, bucket_rows, rekey
+from featureflow.execute.fetching import read_bucket
+from featureflow.execute.inputs import readable_source
+from featureflow.execute.rekeying_pieces import parts_of
 from featureflow.execute.table_build import TableBuild
 from featureflow.execute.window_task import Room
+from featureflow.plan.scan import scan_source
+from featureflow.spec.models import Source
 from tests.properties.small_world import World, events, live_files, rates
 
 TABLES = ("spend", "daily", "rich")
@@ -68,3 +75,47 @@ def test_bytes_do_not_depend_on_memory(
             world.project(tight, scratch=tight / "scratch").build()
     assert {table: live_files(tight, table) for table in TABLES} == expected
     assert list((tight / "scratch" / "spill").glob("*")) == []
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_exchange_files_do_not_depend_on_memory(tmp_path: Path, hashed: bool) -> None:
+    """Row groups are re-keyed one by one where all of them are too much; the batches are the same."""
+    n = 1_000
+    columns = {"k": pl.Int64, "v": pl.Float64, "name": pl.String}
+    rng = random.Random(4)
+    frame = pl.DataFrame(
+        {
+            "k": [rng.choice([None, 1, 2, 3, 4]) for _ in range(n)],
+            "v": [rng.choice([None, rng.random()]) for _ in range(n)],
+            "name": [rng.choice([None, "", "é" * 9]) for _ in range(n)],
+            "ts": [None] * n,
+        },
+        schema={**columns, "ts": pl.Datetime("us", "UTC")},
+    )
+    frame.write_parquet(tmp_path / "rows.parquet", row_group_size=90)
+    spec = Source(path=str(tmp_path / "*.parquet"), time="ts")
+    readable = readable_source(scan_source("rows", spec, str(tmp_path), str(tmp_path / "scratch")))
+    (chunk,) = readable.chunks
+    job = Rekey(
+        readable.reader,
+        tuple(columns),
+        ("k",),
+        3,
+        str(tmp_path / "exchange"),
+        "ts",
+        hashed=tuple(columns) if hashed else (),
+        row_bytes=40,
+    )
+    whole, cut = str(tmp_path / "whole.arrow"), str(tmp_path / "cut.arrow")
+    rekey(job, chunk, whole)
+    tight = replace(job, room_bytes=40 * 3 * 200)
+    assert [part.rows for part in parts_of(chunk, 40, tight.room_bytes)] == [180] * 5 + [100]
+    rekey(tight, chunk, cut)
+    for bucket in range(3):
+        (first,), (second,) = read_bucket((whole,), bucket), read_bucket((cut,), bucket)
+        first.validate(full=True)
+        second.validate(full=True)
+        assert second.equals(first, check_metadata=True)
+    assert bucket_rows(cut).tolist() == bucket_rows(whole).tolist()
+    assert bucket_rows(cut).sum() == n
+    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []
