@@ -50,7 +50,7 @@ def create(url: str, data: bytes) -> bool:
 
 
 @waiting_for_store("write")
-def put(url: str, data: bytes) -> None:
+def put(url: str, data: bytes | memoryview) -> None:
     """Write or replace an object: one PUT, or a multipart upload, which appears when its last part is there."""
     import obstore
 

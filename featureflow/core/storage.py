@@ -302,7 +302,7 @@ def write_new(url: str, data: bytes) -> bool:
     return True
 
 
-def write_atomic(url: str, data: bytes, *, durable: bool = True) -> None:
+def write_atomic(url: str, data: bytes | memoryview, *, durable: bool = True) -> None:
     """Write or replace an object; a reader sees the old bytes or the new ones, never a mixture.
 
     Parameters
@@ -317,7 +317,7 @@ def write_atomic(url: str, data: bytes, *, durable: bool = True) -> None:
     if not is_local(url):
         with talking_to(url):
             fs, path = filesystem(url)
-            fs.pipe_file(path, data)
+            fs.pipe_file(path, bytes(data))
         return
     target = Path(local_path(url))
     with _temporary(target, data, durable=durable) as temporary:
@@ -340,7 +340,7 @@ def flush(url: str) -> None:
 
 
 @contextmanager
-def _temporary(target: Path, data: bytes, *, durable: bool = True) -> Iterator[str]:
+def _temporary(target: Path, data: bytes | memoryview, *, durable: bool = True) -> Iterator[str]:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
     try:

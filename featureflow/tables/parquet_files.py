@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -166,32 +166,24 @@ def write_file(
             table_statistics(table), sort_keys=True, separators=(",", ":"), allow_nan=False
         ),
     }
-    with _published_whole(storage.join(table_url, path)) as sink:
-        _write(
-            table,
-            sink,
-            pruning,
-            encoding or choose_encoding(table.schema),
-            json.dumps(staged, sort_keys=True),
-        )
-    tail, size = read_tail(storage.join(table_url, path))
+    url, told = storage.join(table_url, path), json.dumps(staged, sort_keys=True)
+    chosen = encoding or choose_encoding(table.schema)
+    if storage.is_local(url):
+        with _published_whole(url) as sink:
+            _write(table, sink, pruning, chosen, told)
+        tail, size = read_tail(url)
+    else:
+        tail, size = _uploaded(url, lambda sink: _write(table, sink, pruning, chosen, told))
     moved("encode", table.nbytes)
     return StagedFile.of(size=size, footer_digest=footer_digest(memoryview(tail), path), **staged)
 
 
 @contextmanager
 def _published_whole(url: str) -> Iterator[Any]:
-    """A sink whose bytes appear at ``url`` together or not at all.
+    """A sink whose bytes appear at a local ``url`` together or not at all.
 
     They are not synced one by one, which takes longer than computing them: the commit flushes all files at once.
     """
-    if not storage.is_local(url):
-        buffer = pa.BufferOutputStream()
-        yield buffer
-        with spent("write"):
-            moved("write", buffer.tell())
-            storage.write_atomic(url, buffer.getvalue().to_pybytes(), durable=False)
-        return
     target = storage.local_path(url)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
@@ -204,6 +196,17 @@ def _published_whole(url: str) -> Iterator[Any]:
         os.close(handle)
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _uploaded(url: str, write: Callable[[Any], None]) -> tuple[bytes, int]:
+    """Write into memory and upload that at once; gives the last bytes and the size, as :func:`read_tail` would."""
+    sink = pa.BufferOutputStream()
+    write(sink)
+    data = memoryview(sink.getvalue()).cast("B")
+    with spent("write"):
+        moved("write", len(data))
+        storage.write_atomic(url, data)
+    return _tail(lambda start, stop: bytes(data[start:stop]), len(data)), len(data)
 
 
 class _MeasuredFile(io.RawIOBase):
