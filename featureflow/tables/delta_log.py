@@ -86,6 +86,8 @@ def read_commit(table_url: str, number: int) -> Commit:
     try:
         actions = [json.loads(line) for line in data.splitlines() if line]
         info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        if not actions:
+            raise ValueError("it is empty")
         if any(sign in data for sign in _SIGNS):
             _check_ours(info, data)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
