@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,30 @@ def build(spec: str, store: str, scratch: str, **options: Any) -> str:
     options = {"scheduler": "threads", "workers": 2, **options}
     report = ff.Project(spec, store=store, scratch=scratch, **options).build()
     return str(report.status)
+
+
+def build_counted(spec: str, store: str, scratch: str, log: str, limit: int | None) -> str:
+    """Build in many tasks, a dot for each in ``log``; dies when there are so many."""
+    from unittest import mock
+
+    from faults.deadly import counted
+
+    from featureflow.execute.executors import ThreadExecutor
+
+    real = ThreadExecutor.submit
+
+    def submit(self: ThreadExecutor, tasks: Any) -> None:
+        real(
+            self,
+            [replace(t, function=counted, arguments=(log, limit, t.function, t.arguments)) for t in tasks],
+        )
+
+    with (
+        mock.patch.object(ThreadExecutor, "submit", submit),
+        mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 3),
+        mock.patch("featureflow.datasets.planning.rows_of_piece", lambda _: 200),
+    ):
+        return build(spec, store, scratch)
 
 
 @dataclass(frozen=True)
