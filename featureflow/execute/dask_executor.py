@@ -87,7 +87,7 @@ class DaskExecutor:
             from featureflow.execute.workers import install_plugins
 
             wait_for_workers(client, "The cluster", wait_seconds, note, "Start some.")
-            self._find_locality()  # it listens before workers say what they have
+            self._find_locality(installed=True)  # it listens before workers say what they have
             install_plugins(client, settings, note)
         found = client.scheduler_info(n_workers=-1)["workers"]
         self._threads_by_host = _by_host({address: worker["nthreads"] for address, worker in found.items()})
@@ -256,11 +256,11 @@ class DaskExecutor:
         found: Mapping[str, Mapping[str, int]] = self._find_locality().holdings(names)
         return found
 
-    def _find_locality(self) -> Any:
+    def _find_locality(self, *, installed: bool = False) -> Any:
         if self._locality is None:
             from featureflow.execute.locality import Locality
 
-            self._locality = Locality(self.client)
+            self._locality = Locality(self.client, installed=installed)
         return self._locality
 
     def cancel(self) -> None:

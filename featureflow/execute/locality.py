@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -33,6 +34,8 @@ DIRECTORY = "featureflow-directory"
 SAY_EVERY_MS, _NAMES = 500, 5_000
 #: A fifth of a second each: how long a subscription may take.
 _HELLOS = 25
+#: How long the first question waits for hosts that have not spoken yet.
+_SPEAK_SECONDS = 5.0
 
 
 class CachePlugin(WorkerPlugin):
@@ -53,6 +56,7 @@ class CachePlugin(WorkerPlugin):
         settings = self.settings
         self._cache = open_cache(own_scratch(settings.scratch), settings.cache_bytes)
         if self._cache is None:
+            _say(worker, host_of(worker.address), {}, whole=True)
             return
         host, cache = host_of(worker.address), self._cache
         held = await _in_thread(cache.holdings)
@@ -130,10 +134,13 @@ class DirectoryPlugin(SchedulerPlugin):
             self.directory.remove(host)
 
 
-def _ask_directory(names: list[str], dask_scheduler: Any) -> dict[str, dict[str, int]]:
-    """What the scheduler's plugin knows of these names; runs on the scheduler."""
-    found: dict[str, dict[str, int]] = dask_scheduler.plugins[DIRECTORY].directory.of(names)
-    return found
+def _ask_directory(
+    names: list[str], dask_scheduler: Any
+) -> tuple[dict[str, dict[str, int]], dict[str, bool]]:
+    """What the scheduler's plugin knows of these names, and which hosts have spoken; runs on the scheduler."""
+    directory = dask_scheduler.plugins[DIRECTORY].directory
+    hosts = {host_of(address) for address in dask_scheduler.workers}
+    return directory.of(names), {host: host in directory.known for host in hosts}
 
 
 class Locality:
@@ -141,9 +148,14 @@ class Locality:
 
     It asks the scheduler's plugin. A scheduler that can't have one (featureflow is not installed there) only passes on
     what workers say, and the list is kept here.
+
+    Parameters
+    ----------
+    installed
+        Whether workers have our plugins: then the first question waits until all hosts have spoken.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, installed: bool = False) -> None:
         self._client = client
         self._lock = threading.Lock()
         self._own: Directory | None = None
@@ -152,11 +164,12 @@ class Locality:
         self.warnings: dict[str, str] = {}
         try:
             client.register_plugin(DirectoryPlugin())
-            self.holdings(["nothing"])
+            self._ask(["nothing"])
         except Exception as error:  # noqa: BLE001  whatever a foreign scheduler says to it
             log.info("the scheduler keeps no directory (%r); this process does", error)
             self._own = Directory()
         self._subscribe()
+        self._patience = _SPEAK_SECONDS if installed else 0.0
 
     @property
     def kept_here(self) -> bool:
@@ -195,11 +208,23 @@ class Locality:
 
     def holdings(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
         """Bytes by host for each of the names that anybody has. One message to the scheduler."""
-        if self._own is not None:
-            with self._lock:
-                return self._own.of(names)
-        found: dict[str, dict[str, int]] = self._client.run_on_scheduler(_ask_directory, names=list(names))
+        wanted = list(names)
+        until, self._patience = time.monotonic() + self._patience, 0.0
+        found, spoken = self._ask(wanted)
+        while not all(spoken.values()) and time.monotonic() < until:
+            time.sleep(0.05)
+            found, spoken = self._ask(wanted)
         return found
+
+    def _ask(self, names: list[str]) -> tuple[dict[str, dict[str, int]], dict[str, bool]]:
+        if self._own is None:
+            answer: tuple[dict[str, dict[str, int]], dict[str, bool]] = self._client.run_on_scheduler(
+                _ask_directory, names=names
+            )
+            return answer
+        hosts = {host_of(address) for address in self._client.nthreads()}
+        with self._lock:
+            return self._own.of(names), {host: host in self._own.known for host in hosts}
 
 
 def cache_plugins(settings: WorkerSettings) -> list[WorkerPlugin]:

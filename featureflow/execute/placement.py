@@ -31,6 +31,7 @@ class Directory:
     """
 
     held: dict[str, dict[str, int]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)  # hosts that have looked at their disks
 
     def change(self, host: str, changes: Mapping[str, int]) -> None:
         """Bytes came to a host, or went."""
@@ -47,10 +48,12 @@ class Directory:
     def replace(self, host: str, held: Mapping[str, int]) -> None:
         """A host has looked at its disk: this, and nothing else, is there."""
         self.remove(host)
+        self.known.add(host)
         self.change(host, held)
 
     def remove(self, host: str) -> None:
         """A host is gone, with its disk."""
+        self.known.discard(host)
         for name in [name for name, hosts in self.held.items() if host in hosts]:
             del self.held[name][host]
             if not self.held[name]:
@@ -134,7 +137,9 @@ def place(
 
     held = {task.key: _held_by(task, holdings, position) for task in reading}
     for task in sorted(reading, key=lambda t: -max(held[t.key].values(), default=0)):
-        for host, _ in sorted(held[task.key].items(), key=lambda item: (-item[1], item[0])):
+        # of several with the same bytes the one that has less to do
+        there = sorted(held[task.key].items(), key=lambda i: (-i[1], loads[i[0]] / ranks.threads[i[0]], i[0]))
+        for host, _ in there:
             if loads[host] + weight[task.key] <= capacity[host]:
                 give(task, host)
                 break

@@ -109,11 +109,10 @@ def test_the_directory_is_kept_by_the_scheduler_or_else_here(
     client.run(_tell, held={f"before {refused}": 5}, whole=True, workers=[_address(client, "127.0.0.2")])
     if refused:
 
-        async def no(self: Any, scheduler: Any) -> None:
+        def no(plugin: Any) -> None:
             raise ModuleNotFoundError("featureflow")
 
-        monkeypatch.setattr(DirectoryPlugin, "start", no)
-        monkeypatch.setattr(Locality, "holdings", _unreachable_first(Locality.holdings))
+        monkeypatch.setattr(client, "register_plugin", no)
     locality = Locality(client)
     assert locality.kept_here == refused
     client.run(_tell, held={f"after {refused}": 7}, whole=False)
@@ -123,15 +122,6 @@ def test_the_directory_is_kept_by_the_scheduler_or_else_here(
     while locality.holdings(asked) != wanted and time.monotonic() < deadline:
         time.sleep(0.05)
     assert locality.holdings(asked) == wanted
-
-
-def _unreachable_first(real: Any) -> Any:
-    def holdings(self: Locality, names: Any) -> Any:
-        if list(names) == ["nothing"]:
-            raise ModuleNotFoundError("featureflow")
-        return real(self, names)
-
-    return holdings
 
 
 def _address(client: Client, host: str) -> str:

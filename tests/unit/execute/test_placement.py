@@ -132,3 +132,10 @@ def test_the_directory_adds_up_what_hosts_say() -> None:
     assert directory.held == {"z": {"a": 1}}
     directory.change("a", {"z": -100})
     assert directory.held == {}
+    assert directory.known == {"a"}, "b has only said what changed, and is gone"
+
+
+def test_of_hosts_that_have_the_same_the_less_loaded_one_is_taken() -> None:
+    tasks = [task(f"t{i}", (f"chunk{i}", 100)) for i in range(40)]
+    held = {f"chunk{i}": {"a": 100, "b": 100} for i in range(40)}
+    assert Counter(place(tasks, {"a": 1, "b": 1}, held).values()) == {"a": 20, "b": 20}
