@@ -52,6 +52,11 @@ class RemoteParquet:
         """The parsed footer; ArrowInvalid if it is none."""
         return pq.read_metadata(pa.BufferReader(self.tail))
 
+    @property
+    def names(self) -> list[str]:
+        """All columns."""
+        return list(self.metadata.schema.to_arrow_schema().names)
+
     def read(
         self, columns: Sequence[str], groups: Sequence[int] | None = None, *, use_threads: bool = True
     ) -> pa.Table:

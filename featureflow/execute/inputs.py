@@ -16,7 +16,8 @@ from featureflow.core.errors import CorruptionError
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import spending
-from featureflow.core.storage import is_local, join, read_bytes
+from featureflow.core.remote_parquet import open_stored
+from featureflow.core.storage import is_local, join
 from featureflow.execute.checking import BoundCheck
 from featureflow.execute.exchange import Chunk, RowReader
 from featureflow.execute.stages import Piece
@@ -142,10 +143,12 @@ class TableChunks:
         """See `RowReader`."""
         url = join(self.root, chunk.file)
         try:
-            with labelled(self.label(chunk)):
-                source: Any = url if is_local(url) else pa.BufferReader(read_bytes(url))
-            with pq.ParquetFile(source, page_checksum_verification=True) as file:
-                frame = pl.DataFrame(file.read(columns=list(columns)))
+            if is_local(url):
+                with pq.ParquetFile(url, page_checksum_verification=True) as file:
+                    frame = pl.DataFrame(file.read(columns=list(columns)))
+            else:
+                with labelled(self.label(chunk)):
+                    frame = pl.DataFrame(open_stored(url).read(columns))
         except (OSError, pa.ArrowInvalid) as error:
             raise CorruptionError(
                 f"{url}: {error}. Run `featureflow verify`, or build again with --full."

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.core.errors import CorruptionError
 from featureflow.core.meter import moved, spending
-from featureflow.core.storage import is_local, read_bytes
+from featureflow.core.remote_parquet import open_stored
+from featureflow.core.storage import is_local
 
 
 @spending("decode")
@@ -22,10 +21,13 @@ def read_rows(url: str, columns: list[str] | None = None) -> pl.DataFrame:
     CorruptionError
         If a page's bytes are not what was written.
     """
-    source: Any = url if is_local(url) else pa.BufferReader(read_bytes(url))
     try:
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            table = file.read(columns=columns)
+        if is_local(url):
+            with pq.ParquetFile(url, page_checksum_verification=True) as file:
+                table = file.read(columns=columns)
+        else:
+            stored = open_stored(url)
+            table = stored.read(stored.names if columns is None else columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise CorruptionError(
             f"{url}: {error}. Run `featureflow verify`, or build again with --full."
