@@ -108,8 +108,10 @@ def _cells(
     begun: Floats, seconds: Floats, kinds: Floats, lane: Integers, threads: Integers
 ) -> dict[str, Any]:
     """Thousandths of the threads' time by kind, row and column of time."""
-    width = max(float((begun + seconds).max()), 1e-6) / COLUMNS
-    spread = Spread(np.maximum(begun, 0.0), seconds, lane, width, len(threads))
+    # clocks are aligned within some milliseconds: a first task may seem to begin before the build
+    ended = np.maximum(begun + seconds, 0.0)
+    width = max(float(ended.max()), 1e-6) / COLUMNS
+    spread = Spread(np.maximum(begun, 0.0), ended, lane, width, len(threads))
     scale = 1000 / (width * threads[:, None])
     found = {}
     for i, kind in enumerate(KINDS):
@@ -122,21 +124,20 @@ def _cells(
 class Spread:
     """Spreads runs over the columns of time that they touch."""
 
-    def __init__(self, begun: Floats, seconds: Floats, lane: Integers, width: float, rows: int) -> None:
+    def __init__(self, begun: Floats, ended: Floats, lane: Integers, width: float, rows: int) -> None:
         first = np.minimum((begun / width).astype(np.int64), COLUMNS - 1)
-        last = np.minimum(((begun + seconds) / width).astype(np.int64), COLUMNS - 1)
+        last = np.minimum((ended / width).astype(np.int64), COLUMNS - 1)
         count = last - first + 1
         self._run = np.repeat(np.arange(len(begun)), count)
         steps = np.arange(len(self._run)) - np.repeat(np.cumsum(count) - count, count)
         column = first[self._run] + steps
         start = np.maximum(begun[self._run], column * width)
-        end = np.minimum((begun + seconds)[self._run], (column + 1) * width)
+        end = np.minimum(ended[self._run], (column + 1) * width)
         self._inside = np.maximum(0.0, end - start)
         self._cell = lane[self._run] * COLUMNS + column
         self._rows = rows
 
     def of(self, share: Floats) -> Floats:
         """Seconds by row and column, of a share of each run."""
-        cells: Floats = np.zeros(self._rows * COLUMNS)
-        np.add.at(cells, self._cell, self._inside * share[self._run])
-        return cells.reshape(self._rows, COLUMNS)
+        cells = np.bincount(self._cell, self._inside * share[self._run], self._rows * COLUMNS)
+        return cells.astype(np.float64, copy=False).reshape(self._rows, COLUMNS)

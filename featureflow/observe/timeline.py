@@ -165,16 +165,20 @@ def _areas(cells: Mapping[str, Any], scale: float, height: int, gap: int) -> lis
     kinds = [kind for kind in KINDS if kind in cells["kinds"]]
     width = cells["width"] * scale
     n_lanes = len(cells["kinds"][kinds[0]])
-    paths: dict[str, list[str]] = {kind: [] for kind in kinds}
+    found = []
     for lane in range(n_lanes):
-        bottom = _TOP + lane * (height + gap) + height
+        paths: dict[str, list[str]] = {kind: [] for kind in kinds}
         rows = [cells["kinds"][kind][lane] for kind in kinds]
         for column in range(len(rows[0])):
-            y = float(bottom)
+            y = float(height)
             for kind, row in zip(kinds, rows, strict=True):
-                part = min(1.0, row[column] / 1000) * height
+                part = min(y, height * row[column] / 1000)
                 if part >= 0.1:
-                    y = max(y - part, bottom - height)
-                    x = _LEFT + column * width
-                    paths[kind].append(f"M{x:.1f} {y:.1f}h{width:.2f}v{part:.1f}h-{width:.2f}z")
-    return [f'<path class="{kind_class(kind)}" d="{"".join(d)}"/>' for kind, d in paths.items() if d]
+                    y -= part
+                    paths[kind].append(f"M{column} {y:.1f}h1v{part:.1f}h-1z")
+        drawn = "".join(
+            f'<path class="{kind_class(kind)}" d="{"".join(d)}"/>' for kind, d in paths.items() if d
+        )
+        top = _TOP + lane * (height + gap)
+        found.append(f'<g transform="translate({_LEFT} {top}) scale({width:.5f} 1)">{drawn}</g>')
+    return found

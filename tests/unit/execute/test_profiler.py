@@ -22,16 +22,24 @@ from featureflow.execute.task import Task
 UNIT = 0.04
 
 
-def work(units: dict[str, int]) -> int:
-    """Sleep under kinds, as a task reads, computes and writes."""
+def work(units: dict[str, int]) -> dict[str, float]:
+    """Sleep under kinds, as a task reads, computes and writes; returns how long each took by its own watch.
+
+    On a busy machine a sleep takes longer than it was asked to: what was planted is what the watch says.
+    """
+    begun = time.perf_counter()
+    took: dict[str, float] = {}
     with spent("compute:sort"):
         for kind, n in units.items():
+            before = time.perf_counter()
             with spent(kind):
                 time.sleep(n * UNIT)
+            took[kind] = time.perf_counter() - before
             moved(kind, n * 1000)
     counted("cache hits")
     time.sleep(UNIT)  # under no kind: that is compute
-    return sum(units.values())
+    took["compute"] = time.perf_counter() - begun - sum(took.values())
+    return took
 
 
 def stumble(marks: str) -> None:
@@ -55,7 +63,9 @@ def cluster() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as started,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as started,
         Client(started, set_as_default=False) as client,
     ):
         yield client
@@ -87,18 +97,20 @@ def test_planted_work_is_found(opener: Any, request: pytest.FixtureRequest) -> N
         # what a first task loads belongs to none of those that are looked at
         run_tasks(executor, [Task(f"w{i}", work, ({},), "warm") for i in range(4)], lambda *_: None)
         tasks = [Task(str(i), work, (planted,), f"t: read, file {i}") for i in range(8)]
-        results: list[int] = []
+        results: list[dict[str, float]] = []
         run_tasks(executor, tasks, lambda _, result: results.append(result))
         with during("commit"):
             time.sleep(5 * UNIT)
         profile = profile_of(profiler, {"build_id": "b"})
         executor.close()
-    assert results == [9] * 8, "the record is taken off"
+    assert len(results) == 8
+    assert set(results[0]) == {*planted, "compute"}, "the record is taken off"
     found = stage(profile, "t: read")
     busy = sum(seconds for kind, seconds in found["spent"].items() if kind != "idle")
+    expected = {kind.partition(":")[0]: sum(one[kind] for one in results) for kind in results[0]}
     shares = {kind: seconds / busy for kind, seconds in found["spent"].items() if kind != "idle"}
-    expected = {"remote read": 4, "nvme read": 1, "decode": 2, "exchange": 1, "write": 1, "compute": 1}
-    assert shares == pytest.approx({kind: n / 10 for kind, n in expected.items()}, abs=0.03)
+    whole = sum(expected.values())
+    assert shares == pytest.approx({kind: seconds / whole for kind, seconds in expected.items()}, abs=0.02)
     assert found["details"]["exchange:remote"] == pytest.approx(found["spent"]["exchange"])
     assert sum(found["spent"].values()) == pytest.approx(found["available"], rel=0.05)
     assert found["accounted"] == pytest.approx(1, abs=0.05)
@@ -127,15 +139,17 @@ def test_threads_without_a_task_are_idle(opener: Any, request: pytest.FixtureReq
     """One long task and one short one on two threads: of the whole, the difference is idle."""
     with Profiler() as profiler:
         executor = profiler.watch(opener(request))
-        tasks = [Task(str(n), work, ({"decode": n},), f"t: read, file {n}") for n in (9, 1)]
-        run_tasks(executor, tasks, lambda *_: None)
+        tasks = [Task(str(n), work, ({"decode": n},), f"t: read, file {n}") for n in (19, 1)]
+        worked: list[float] = []
+        run_tasks(executor, tasks, lambda _, took: worked.append(sum(took.values())))
         profile = profile_of(profiler, {})
         executor.close()
     found = stage(profile, "t: read")
-    # 10 and 2 of 20 units are busy
-    assert found["spent"]["idle"] / found["available"] == pytest.approx(0.4, abs=0.06)
+    idle = 1 - sum(worked) / found["available"]
+    assert 0.2 < idle < 0.7
+    assert found["spent"]["idle"] / found["available"] == pytest.approx(idle, abs=0.03)
     assert sum(found["spent"].values()) == pytest.approx(found["available"], rel=0.05)
-    assert found["longest_label"] == "t: read, file 9"
+    assert found["longest_label"] == "t: read, file 19"
 
 
 @OPENERS
