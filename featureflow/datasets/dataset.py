@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from featureflow.core.errors import TableError
 from featureflow.core.roles import EMBARGOED, Roles
 from featureflow.datasets.encoding import SUFFIX
+from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.place import dataset_url
 from featureflow.execute.sizing import row_bytes
 from featureflow.loaders.shards import Shards, memory_shards
@@ -151,17 +152,19 @@ class Dataset:
     def stored_names(self, *, encoded: bool = True) -> dict[str, str]:
         """Column as it is called outside, to the stored one; see `to_arrow`."""
         raw = [name for name in self.schema.names if not name.endswith(SUFFIX)]
-        if self.record["dataset"]["encoder"] is None or not encoded:
+        given = self.record["dataset"]["encoder"]
+        if given is None or not encoded:
             return {name: name for name in raw}
-        encoder, kept = self.encoder, set(self.roles.features)
-        made = encoder.fitted_.sources
+        # not `self.encoder`: importing scikit-learn takes longer than finding that there is nothing to export
+        encoder, kept = json.loads(given), set(self.roles.features)
+        made = Fitted.from_json(encoder["fitted"]).sources
         own = {*self.roles.keys, self.roles.time}
         names = {
             name: [(name, name)] * (name in own or name not in made)
             + [(one, f"{one}{SUFFIX}") for one in made.get(name, ())]
             for name in raw
         }
-        features = set(encoder.input_types_)
+        features = set(encoder["inputs"])
         return {
             one: stored
             for name, found in names.items()
