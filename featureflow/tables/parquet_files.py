@@ -37,6 +37,8 @@ from featureflow.tables.statistics import ColumnStats, table_statistics
 ROW_GROUP_ROWS: Final = 131_072
 PAGE_BYTES: Final = 1 << 20
 _METADATA_KEY: Final = b"featureflow"
+_SEAL: Final = b'"seal": "'
+_TOLD: Final = frozenset({"path", "rows", "schema_hash", "delta_stats", "columns_json"})
 _TAIL_BYTES: Final = 1 << 16
 _TEXT_LIMIT: Final = 32
 
@@ -166,7 +168,7 @@ def write_file(
             table_statistics(table), sort_keys=True, separators=(",", ":"), allow_nan=False
         ),
     }
-    url, told = storage.join(table_url, path), json.dumps(staged, sort_keys=True)
+    url, told = storage.join(table_url, path), json.dumps({**staged, "seal": "0" * 32}, sort_keys=True)
     chosen = encoding or choose_encoding(table.schema)
     if storage.is_local(url):
         with _published_whole(url) as sink:
@@ -190,6 +192,13 @@ def _published_whole(url: str) -> Iterator[Any]:
     try:
         with _open_local(temporary) as sink:
             yield sink
+        with open(temporary, "r+b") as file:
+            size = file.seek(0, 2)
+            place, seal = _seal(
+                _tail(lambda start, stop: (file.seek(start), file.read(stop - start))[1], size)
+            )
+            file.seek(size - place)
+            file.write(seal)
         os.chmod(temporary, 0o644)  # mkstemp gives 0600, and a store is shared
         os.replace(temporary, target)
     finally:
@@ -202,10 +211,12 @@ def _uploaded(url: str, write: Callable[[Any], None]) -> tuple[bytes, int]:
     """Write into memory and upload that at once; gives the last bytes and the size, as :func:`read_tail` would."""
     sink = pa.BufferOutputStream()
     write(sink)
-    data = memoryview(sink.getvalue()).cast("B")
+    data = bytearray(sink.getvalue())
+    place, seal = _seal(_tail(lambda start, stop: bytes(data[start:stop]), len(data)))
+    data[len(data) - place : len(data) - place + len(seal)] = seal
     with spent("write"):
         moved("write", len(data))
-        storage.write_atomic(url, data)
+        storage.write_atomic(url, memoryview(data))
     return _tail(lambda start, stop: bytes(data[start:stop]), len(data)), len(data)
 
 
@@ -342,13 +353,37 @@ def find_staged(table_url: str, path: str) -> StagedFile | None:
         tail, size = read_tail(url)
     except FileNotFoundError:
         return None
+    damaged = f"{url}: the Parquet footer is damaged (digest differs). Delete it and build again."
+    place, seal = _seal(tail)
+    if place and tail[len(tail) - place :][:32] != seal:  # before anything is parsed
+        raise CorruptionError(damaged)
     metadata = read_footer(tail, url).metadata or {}
     if _METADATA_KEY not in metadata:
         raise CorruptionError(f"{url}: was not written by featureflow. Delete it and build again.")
-    staged = json.loads(metadata[_METADATA_KEY])
+    try:
+        staged = json.loads(metadata[_METADATA_KEY])
+        sealed = staged.pop("seal", None) is not None  # files of older builds are not
+    except (ValueError, AttributeError) as error:
+        raise CorruptionError(damaged) from error
+    if staged.keys() != _TOLD or sealed != bool(place):
+        raise CorruptionError(damaged)
     if staged["path"] != path:
         raise CorruptionError(f"{url}: holds the file {staged['path']}. Delete it and build again.")
     return StagedFile.of(size=size, footer_digest=footer_digest(memoryview(tail), url), **staged)
+
+
+def _seal(tail: bytes) -> tuple[int, bytes]:
+    """Where a footer's own digest is, counted from the file's end, and what it is: of the footer with zeros there.
+
+    What a build that was stopped has finished is taken over by its footer, and nothing else knows its digest yet.
+    """
+    place = tail.rfind(_SEAL)
+    if place < 0:
+        return 0, b""
+    place += len(_SEAL)
+    length = struct.unpack("<I", tail[-8:-4])[0] + 8
+    footer = tail[:place] + b"0" * 32 + tail[place + 32 :]
+    return len(tail) - place, hashlib.blake2b(footer[-length:], digest_size=16).hexdigest().encode()
 
 
 def read_footer(tail: bytes, where: str) -> pq.FileMetaData:
@@ -356,7 +391,7 @@ def read_footer(tail: bytes, where: str) -> pq.FileMetaData:
     footer_digest(memoryview(tail), where)
     try:
         return pq.read_metadata(pa.BufferReader(tail))
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError, and so is text that is no UTF-8
         raise CorruptionError(f"{where}: the Parquet footer is damaged: {error}") from error
 
 

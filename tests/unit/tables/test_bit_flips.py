@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from featureflow.core.errors import CorruptionError
+from featureflow.tables.parquet_files import find_staged
 from featureflow.tables.reading import _FORMAT, Scan
 from featureflow.tables.verify import verify
 
@@ -153,3 +154,19 @@ def test_deep_verification_compares_values_with_their_statistics(
 
     monkeypatch.setattr(Scan, "read", doubled)
     assert "columns ['few'] do not have the statistics" in verify(maker.url, "spend", deep=True).problems[0]
+
+
+def test_a_flip_in_the_footer_of_a_file_that_no_version_lists_yet(maker: Maker) -> None:
+    """A build takes over what a stopped one finished, by its footer: rows, statistics and where pages lie."""
+    staged = maker.stage("2026-01-02", 0, rows(), "ab12")
+    path = Path(maker.url) / staged.path
+    good = path.read_bytes()
+    length = int.from_bytes(good[-8:-4], "little") + 8
+    assert find_staged(maker.url, staged.path) == staged
+    for place in range(len(good) - length, len(good), 7):
+        for bit in (place % 8, (place + 3) % 8):
+            flip(path, good, place, bit)
+            with suppress(CorruptionError):
+                assert find_staged(maker.url, staged.path) == staged, (place, bit)
+                raise AssertionError("taken for whole")
+            path.write_bytes(good)
