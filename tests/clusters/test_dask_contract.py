@@ -13,7 +13,7 @@ from clusters.hosts import Hosts, start_hosts
 from distributed import Client, Scheduler, SchedulerPlugin
 
 from featureflow.execute.host import host_of
-from featureflow.execute.locality import DIRECTORY, TOPIC, DirectoryPlugin, Locality
+from featureflow.execute.locality import DIRECTORY, TOPIC, Locality
 
 pytestmark = pytest.mark.clusters
 

@@ -139,3 +139,12 @@ def test_of_hosts_that_have_the_same_the_less_loaded_one_is_taken() -> None:
     tasks = [task(f"t{i}", (f"chunk{i}", 100)) for i in range(40)]
     held = {f"chunk{i}": {"a": 100, "b": 100} for i in range(40)}
     assert Counter(place(tasks, {"a": 1, "b": 1}, held).values()) == {"a": 20, "b": 20}
+
+
+def test_what_has_one_host_only_gets_there_first() -> None:
+    both = {f"chunk{i}": {"a": 100, "b": 100} for i in range(20)}
+    only = {f"chunk{i}": {"a": 100} for i in range(20, 40)}
+    tasks = [task(f"t{i}", (f"chunk{i}", 100)) for i in range(40)]
+    placed = place(tasks, {"a": 1, "b": 1}, both | only)
+    assert all(placed[f"t{i}"] == "a" for i in range(20, 40))
+    assert all(placed[f"t{i}"] == "b" for i in range(2, 20))
