@@ -87,7 +87,7 @@ def _remote(profile: Profile) -> tuple[str, str]:
         f"the workers wait for the object store{_with_rate(profile, 'remote read')}.{cached}",
         (
             "More workers on the same network do not help. Read less: fewer columns, a time range that skips row "
-            "groups; or let each host keep what it reads: a `cache:` on NVMe that is larger than the input."
+            "groups; or read it once: a `cache:` on NVMe (of the target) that has room for all of the input."
         ),
     )
 
