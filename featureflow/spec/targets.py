@@ -15,7 +15,7 @@ _SIZE_PATTERN = r"^\d+(\.\d+)?\s*([kKMGT]i?)?[bB]?$"
 _CLASS_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 #: names of keywords whose values nobody should read in a file
 _SECRET = re.compile(
-    r"token|passw|secret|credential|api_?key|access_?key|private_?key|^auth$|account_?key", re.IGNORECASE
+    r"token|passw|secret|credential|api_?key|access_?key|private_?key|account_?key", re.IGNORECASE
 )
 _IN_URL = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
 

@@ -1,4 +1,4 @@
-"""The manifest for dask-kubernetes' operator. There is no Kubernetes here: what the operator does with it is not tested."""
+"""The manifest for dask-kubernetes' operator. There is no Kubernetes here: what it does with it is not tested."""
 
 from __future__ import annotations
 

@@ -1,0 +1,75 @@
+"""One local cluster: what its workers get, also those that join later and those of a user's own client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters.builds import contents, make_project
+
+import featureflow as ff
+from featureflow.execute.executors import open_executor
+from featureflow.spec.targets import Target
+
+pytestmark = pytest.mark.filterwarnings("default")  # Dask and Tornado warn about their own closing
+
+
+def state_of_worker() -> dict[str, Any]:
+    """What a worker says of itself."""
+    import pyarrow as pa
+
+    from featureflow.execute.host import own_host, own_scratch
+    from featureflow.execute.workers import report_of_process
+
+    return {
+        "allocator": pa.default_memory_pool().backend_name,
+        "arrow threads": pa.cpu_count(),
+        "polars": os.environ.get("POLARS_MAX_THREADS"),
+        "host": own_host(),
+        "scratch": own_scratch("of the driver"),
+        "problem": report_of_process().problem,
+    }
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    scratch = str(tmp_path_factory.mktemp("local") / "scratch")
+    os.makedirs(scratch)
+    found = open_executor("local", workers=1, memory_bytes=2**31, scratch=scratch, target=Target(threads=2))
+    found.scratch = scratch  # type: ignore[attr-defined]
+    yield found
+    found.close()
+
+
+def test_workers_are_prepared(executor: Any) -> None:
+    (found,) = executor.client.run(state_of_worker).values()
+    expected = {"allocator": "system", "arrow threads": 1, "polars": "1", "host": "127.0.0.1"}
+    assert found == {**expected, "scratch": executor.scratch, "problem": ""}
+    assert (executor.slots, executor.threads, executor.capacity) == (2, 2, 2)
+    assert executor.memory_bytes < 2**31
+
+
+def test_a_build_through_a_client(executor: Any, tmp_path: Path) -> None:
+    """The bytes of a build by threads; and the user's cluster is still there afterwards."""
+    spec = make_project(tmp_path / "project", files=2, rows=500)
+    for name, options in (
+        ("threads", {"scheduler": "threads", "workers": 2}),
+        ("client", {"client": executor.client}),
+    ):
+        ff.Project(str(spec), store=str(tmp_path / name), scratch=tmp_path / "scratch", **options).build()
+    assert contents(tmp_path / "client") == contents(tmp_path / "threads")
+    assert executor.client.submit(abs, -3).result() == 3
+
+
+def test_workers_that_join_later_are_prepared_too(executor: Any) -> None:
+    cluster = executor.client.cluster
+    (first,) = executor.client.nthreads()
+    cluster.scale(2)
+    executor.client.wait_for_workers(2, timeout=60)
+    found = executor.client.run(state_of_worker)
+    assert len(found) == 2
+    (late,) = (state for address, state in found.items() if address != first)
+    assert (late["allocator"], late["host"], late["problem"]) == ("system", "127.0.0.1", "")
