@@ -83,8 +83,9 @@ def _local(keywords: Keywords, wish: Wish) -> tuple[Keywords, Keywords]:
         local_directory=os.path.join(wish.scratch, "dask"),
         security=wish.security,
     )
-    # None: no server at all; Dask's default listens on every interface
-    keywords.setdefault("dashboard_address", _OWN_DASHBOARD if find_spec("bokeh") else None)
+    # also without a dashboard there is a page for health checks: by default on every interface
+    keywords.setdefault("dashboard_address", _OWN_DASHBOARD)
+    keywords.setdefault("worker_dashboard_address", _OWN_DASHBOARD)
     environment = {**WORKER_ENVIRONMENT, "FEATUREFLOW_SCRATCH": wish.scratch}
     return keywords, {"distributed.nanny.pre-spawn-environ": environment}
 
