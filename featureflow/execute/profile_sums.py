@@ -160,12 +160,14 @@ def _stage(profiler: Profiler, name: str, sums: StageSums, busy: Concurrency, ro
     }
 
 
-def _split(spent: dict[str, float], whole: float) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds by kind and by kind with detail; what no block covers is compute."""
+def _split(
+    spent: dict[str, float], whole: float, rest: str = "compute:other"
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds by kind and by kind with detail; ``rest`` is what no block covers."""
+    spent = {**spent, rest: spent.get(rest, 0.0) + max(0.0, whole - sum(spent.values()))}
     details = {kind: seconds for kind, seconds in spent.items() if ":" in kind}
-    details["compute:other"] = max(0.0, whole - sum(spent.values())) + spent.get("compute", 0.0)
-    seconds = dict.fromkeys(KINDS, 0.0)
-    for kind, amount in {**spent, "compute": details["compute:other"]}.items():
+    seconds = dict.fromkeys((*KINDS, "driver"), 0.0)
+    for kind, amount in spent.items():
         seconds[kind.partition(":")[0]] += amount
     return (
         {kind: _short(amount) for kind, amount in seconds.items() if amount},
@@ -186,7 +188,7 @@ def _phase(profiler: Profiler, name: str, segments: list[Segment], slots: int) -
     for segment in segments:
         add_up(spent, {kind: seconds for kind, seconds in segment.driver.items() if kind != WAITING})
     length = sum(segment.length for segment in segments)
-    seconds, details = _split(spent, length)
+    seconds, details = _split(spent, length, rest="driver")
     return {
         "name": name,
         "where": "driver",

@@ -18,6 +18,7 @@ from featureflow.core.conditional import refuse_without
 from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.meter import spent
 from featureflow.core.storage import join, write_atomic
+from featureflow.execute.caching import cache_warnings
 from featureflow.execute.inputs import Readable
 from featureflow.execute.judgement import (
     forget_old_quarantine,
@@ -292,7 +293,7 @@ class Session:
             status=status,
             tables=outcomes,
             stages=with_shares(stages, profile),
-            warnings=self._warnings,
+            warnings=[*self._warnings, *cache_warnings(self._site.executor)],
             dashboard=getattr(self._site.executor, "dashboard", None),
             exports=self._exports,
             bottleneck=bottleneck_line(profile),

@@ -59,9 +59,11 @@ def find_bottleneck(profile: Profile) -> Profile:
 
 
 def bottleneck_line(profile: Profile) -> str | None:
-    """Give the verdict and the advice as one paragraph; None where nothing was measured."""
-    found = profile.get("bottleneck") or {}
-    return f"{found['text']} {found['advice']}" if found.get("kind") else None
+    """Give the verdict and the advice as one paragraph; None where no task ran."""
+    if not any(stage["where"] == "workers" for stage in profile.get("stages", ())):
+        return None
+    found = profile["bottleneck"]
+    return f"{found['text']} {found['advice']}"
 
 
 def _rate(profile: Profile, kind: str) -> str:

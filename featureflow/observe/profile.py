@@ -144,11 +144,7 @@ def _stage_lines(profile: Profile, limit: int, brush: Paint) -> list[str]:
 
 def _columns(profile: Profile, stages: Sequence[Mapping[str, Any]], limit: int) -> list[str]:
     """Kinds that get a column in the table of stages: all that matter somewhere, as far as there is room."""
-    kinds = [
-        kind
-        for kind in profile["kinds"]
-        if kind != "driver" and any(_share(stage, kind) >= 0.005 for stage in stages)
-    ]
+    kinds = [kind for kind in profile["kinds"] if any(_share(stage, kind) >= 0.005 for stage in stages)]
     widths = {kind: 2 + max(4, len(_SHORT.get(kind, kind))) for kind in kinds}
     room = limit - 2 - 24 - 10 - 7
     while sum(widths.values()) + (8 if len(widths) < len(kinds) else 0) > room and len(widths) > 1:

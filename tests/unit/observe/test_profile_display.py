@@ -24,7 +24,7 @@ ALL_KINDS = [*KINDS, "driver", "idle"]
 
 
 def phase(name: str, begun: float, length: float) -> dict[str, Any]:
-    kind = "commit" if name == "commit" else "compute"
+    kind = "commit" if name == "commit" else "driver"
     return {
         "name": name, "where": "driver", "begun": begun, "seconds": length, "available": length, "accounted": 1.0,
         "waiting": 4 * length, "spent": {kind: length}, "details": {},
