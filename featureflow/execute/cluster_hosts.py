@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,7 +11,9 @@ from featureflow.execute.executors import Executor
 from featureflow.execute.places import here
 
 #: A worker that does not answer for so long is taken as lost; a stopped process accepts connections and says nothing.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
+#: For looking at many files on a disk.
+LOOK_SECONDS = 120.0
 
 
 def has_hosts(executor: Executor) -> bool:
@@ -25,11 +26,11 @@ def on_workers(
     function: Callable[..., Any],
     *arguments: Any,
     addresses: Sequence[str] | None = None,
+    patience: float = PATIENCE_SECONDS,
 ) -> dict[str, Any]:
     """Call a function on workers (all, if no addresses are given), outside of any task; results by address.
 
-    Workers that can't be reached or where it failed are left out; empty if the cluster as a whole does not answer
-    within `PATIENCE_SECONDS`.
+    Workers that can't be reached, do not answer for ``patience`` seconds, or where it failed are left out.
     """
     if addresses is not None and not addresses:
         return {}
@@ -39,17 +40,9 @@ def on_workers(
     from featureflow.execute.slice_server import call_on_workers
 
     client: Any = getattr(executor, "client", None)
-    answers: list[dict[str, Any]] = []
-
-    def call() -> None:
-        with suppress(Exception):  # the scheduler is gone: who sends it the next task finds out, and says so
-            answers.append(call_on_workers(client, function, arguments, addresses))
-
-    # a thread of its own, which nobody waits for at the end: Dask's call has no limit of time
-    thread = threading.Thread(target=call, name="featureflow-ask", daemon=True)
-    thread.start()
-    thread.join(PATIENCE_SECONDS)
-    return answers[0] if answers else {}
+    with suppress(OSError, TimeoutError):  # the scheduler is gone: who sends it the next task finds out, and says so
+        return call_on_workers(client, function, arguments, addresses, patience)
+    return {}
 
 
 def known_hosts(executor: Executor) -> dict[str, tuple[str, ...]]:
@@ -72,7 +65,7 @@ def ask_hosts(
 ) -> list[list[Rekeyed]]:
     """Ask one worker of each host which of these files it has."""
     one_each = [min(addresses) for addresses in hosts.values() if addresses]
-    answers = on_workers(executor, held_here, tuple(paths), addresses=one_each)
+    answers = on_workers(executor, held_here, tuple(paths), addresses=one_each, patience=LOOK_SECONDS)
     return [answers[address] for address in sorted(answers)]
 
 

@@ -67,9 +67,10 @@ def read_slices(manifest: str, names: Sequence[str], bucket: int) -> list[pa.Rec
         found, reasons = _gather(holders, names, bucket)
         missing = [name for name in names if name not in found]
         if missing:  # the driver may have written down other hosts since this process read them
-            holders = read_holders(manifest, again=True)
-            more, reasons = _gather(holders, missing, bucket)
-            found |= more
+            now = read_holders(manifest, again=True)
+            if now != holders:
+                more, reasons = _gather(now, missing, bucket)
+                found |= more
         lost = tuple(name for name in names if name not in found)
         if lost:
             raise FetchFailed(manifest, lost, "; ".join(sorted(set(reasons))[:3]) or "they are not there")

@@ -57,7 +57,9 @@ class Remaking:
         """
         if not paths:
             return {}
-        self._addresses = {disk: set(found) for disk, found in known_hosts(executor).items()}
+        known = known_hosts(executor)
+        if known:  # else nobody answers, and what is known is the best guess
+            self._addresses = {disk: set(found) for disk, found in known.items()}
         found: dict[str, Rekeyed] = {}
         for handles in ask_hosts(executor, self._addresses, paths):
             for handle in handles:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ PIECE_BYTES = 8 << 20
 CONNECT_SECONDS = 5.0
 #: One that goes on to say nothing for so long, too: a stopped process still accepts connections.
 SILENCE_SECONDS = 20.0
+#: For so long other tasks of this process do not try an address again that did not answer: each would wait as long.
+SHUNNED_SECONDS = 15.0
 #: Hosts that one task listens to at the same time.
 HOSTS_AT_ONCE = 4
 #: Threads of a worker that read slices from its disk.
@@ -41,6 +44,8 @@ _TAIL_BYTES = 64 << 10
 
 #: Servers of this process by the address of their worker: tests run several in one.
 _servers: dict[str, Here] = {}
+#: Addresses that did not answer, and until when they are not tried.
+_shunned: dict[str, float] = {}
 
 
 class SliceServer(WorkerPlugin):
@@ -93,17 +98,47 @@ def install_servers(client: Client, scratch: str) -> None:
 
 
 def call_on_workers(
-    client: Client, function: Callable[..., Any], arguments: tuple[Any, ...], addresses: Sequence[str] | None
+    client: Client,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    addresses: Sequence[str] | None,
+    patience: float,
 ) -> dict[str, Any]:
-    """Call a function on workers, each in its own place; workers that fail are left out."""
-    answers = client.run(
-        _call_here,
-        function,
-        arguments,
-        workers=None if addresses is None else list(addresses),
-        on_error="return",
-    )
-    return {address: answer for address, answer in answers.items() if not isinstance(answer, BaseException)}
+    """Call a function on workers, each in its own place; workers that fail or stay silent are left out.
+
+    Cost: one message to the scheduler; if somebody stays silent, one for each worker.
+    """
+    answers: dict[str, Any] = client.sync(_call_all, client, function, arguments, addresses, patience)
+    return {
+        address: answer for address, answer in answers.items() if not isinstance(answer, BaseException)
+    }
+
+
+async def _call_all(
+    client: Client,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    addresses: Sequence[str] | None,
+    patience: float,
+) -> dict[str, Any]:
+    async def call(some: list[str] | None) -> dict[str, Any]:
+        # `Client.run` without its waiting for ever: a worker that is stopped would hold up all others
+        run = client._run(_call_here, function, arguments, workers=some, on_error="return")  # noqa: SLF001
+        found: dict[str, Any] = await asyncio.wait_for(run, patience)
+        return found
+
+    try:
+        return await call(None if addresses is None else list(addresses))
+    except TimeoutError:
+        scheduler: Any = client.scheduler
+        known = addresses or list((await scheduler.identity(n_workers=-1))["workers"])
+        found = await asyncio.gather(*(call([address]) for address in known), return_exceptions=True)
+        return {
+            address: answer
+            for one in found
+            if not isinstance(one, BaseException)
+            for address, answer in one.items()
+        }
 
 
 async def _call_here(function: Callable[..., Any], arguments: tuple[Any, ...], dask_worker: Worker) -> Any:
@@ -220,10 +255,14 @@ async def _fetch_one(worker: Worker, wanted: Wanted) -> Sent:
     """Ask one worker of a host after the other."""
     reason = "no worker of their host is known"
     for address in wanted.addresses:
+        if _shunned.get(address, 0.0) > time.monotonic():
+            reason = f"{address}: has not answered a moment ago"
+            continue
         try:
             return await _ask(worker, address, wanted)
-        except (TimeoutError, OSError, ValueError) as error:
-            reason = f"{address}: {error or type(error).__name__}"
+        except (OSError, ValueError, TimeoutError) as error:
+            reason = f"{address}: {str(error) or type(error).__name__}"
+            _shunned[address] = time.monotonic() + SHUNNED_SECONDS
     return Sent(reason=reason)
 
 
