@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from featureflow.core.chunk_cache import ChunkCache
 from featureflow.core.remote import use_cache
@@ -32,10 +33,18 @@ def open_cache(scratch: str, budget_bytes: int | None) -> ChunkCache | None:
     folder = os.path.join(os.path.abspath(scratch), FOLDER)
     with _lock:
         cache = _open.get(folder)
-        if cache is None or (budget_bytes is not None and cache.budget_bytes != budget_bytes):
+        other = cache is None or (budget_bytes is not None and cache.budget_bytes != budget_bytes)
+        if cache is None or other or cache.warning:  # the disk may have room again
             cache = _open[folder] = ChunkCache(folder, budget_bytes)
     use_cache(cache)
     return cache
+
+
+def cache_warnings(executor: Any) -> list[str]:
+    """What to tell about caches that had to give up, here and on the hosts of an executor; a sentence or two each."""
+    with _lock:
+        own = [cache.warning for cache in _open.values() if cache.warning]
+    return list(dict.fromkeys([*own, *getattr(executor, "warnings", ())]))
 
 
 @contextmanager

@@ -256,6 +256,12 @@ class DaskExecutor:
         found: Mapping[str, Mapping[str, int]] = self._find_locality().holdings(names)
         return found
 
+    @property
+    def warnings(self) -> list[str]:
+        """What hosts have to say about their disks."""
+        said = {} if self._locality is None else self._locality.warnings
+        return [f"{host}: {text}" for host, text in sorted(said.items())]
+
     def _find_locality(self, *, installed: bool = False) -> Any:
         if self._locality is None:
             from featureflow.execute.locality import Locality
