@@ -7,7 +7,7 @@ from dataclasses import replace
 from featureflow.core.storage import join
 from featureflow.execute.checking import BoundCheck
 from featureflow.execute.duplicates import Duplicates, find_duplicates, joined, write_drop_lists
-from featureflow.execute.exchange import Rekey, Rekeyed, rekey
+from featureflow.execute.exchange import Chunk, Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable, only_where, unfinished, with_drops
 from featureflow.execute.rekeying import file_of, make_files, reads_of
 from featureflow.execute.site import Site
@@ -71,16 +71,7 @@ def repeated_rows(site: Site, readable: Readable, unique: tuple[str, ...]) -> tu
     stage = f"{source.name}: find repeated rows"
     site.progress.stage(stage, len(paths) + n_buckets)
     tasks = [
-        (
-            path,
-            Task(
-                path.rpartition("/")[2],
-                rekey,
-                (job, chunk, path, drop),
-                f"{stage}, {file_of(chunk)}",
-                reads_of(readable, chunk),
-            ),
-        )
+        (path, _rekeying(stage, readable, job, chunk, path, drop))
         for chunk, path, drop in zip(readable.chunks, paths, drops, strict=True)
     ]
     rows = 0
@@ -109,3 +100,8 @@ def repeated_rows(site: Site, readable: Readable, unique: tuple[str, ...]) -> tu
 
     site.run(searches, done)
     return found, rows
+
+
+def _rekeying(stage: str, readable: Readable, job: Rekey, chunk: Chunk, path: str, drop: str | None) -> Task:
+    label = f"{stage}, {file_of(chunk)}"
+    return Task(path.rpartition("/")[2], rekey, (job, chunk, path, drop), label, reads_of(readable, chunk))
