@@ -72,6 +72,7 @@ def profile_of(
         "total": _total(found),
         "workers": _workers(profiler),
         "counts": _counts(profiler),
+        "driver_bytes": dict(sorted(profiler.driver.bytes.items())),
         "segments": _segments(profiler),
         "timeline": timeline(profiler, begun - profiler.begun),
     }
@@ -253,8 +254,8 @@ def _workers(profiler: Profiler) -> list[dict[str, Any]]:
 
 
 def _counts(profiler: Profiler) -> dict[str, int]:
-    """Events of the whole build; ``restarts`` are further processes under a worker's name."""
-    found: dict[str, int] = {}
+    """Events of the whole build, the driver's too; ``restarts`` are further processes under a worker's name."""
+    found: dict[str, int] = dict(profiler.driver.counts)
     for sums in profiler.stages.values():
         add_up(found, sums.counts)
         add_up(found, {"tasks": sums.tasks, "failed": sums.failed, "lost": sums.lost})

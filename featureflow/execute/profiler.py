@@ -99,6 +99,7 @@ class Profiler:
 
     def __init__(self) -> None:
         self._metering: AbstractContextManager[Spent] = metering()
+        self.driver = Spent()
         self.begun = time.monotonic()
         self.segments: list[Segment] = []
         self.stages: dict[str, StageSums] = {}
@@ -115,7 +116,7 @@ class Profiler:
         self._places: dict[tuple[str, str, int], int] = {}
 
     def __enter__(self) -> Self:
-        self._metering.__enter__()
+        self.driver = self._metering.__enter__()
         self._token = _current.set(self)
         return self
 
