@@ -7,6 +7,7 @@ worker how it went. In a task, `featureflow.execute.host` says where it runs.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import socket
@@ -22,6 +23,7 @@ from featureflow.core.errors import PlanError, Unreachable
 from featureflow.execute.dask_executor import lost
 from featureflow.execute.environment import WorkerReport, prepare_process
 from featureflow.execute.host import host_of, own_host, own_scratch, settle
+from featureflow.execute.warming import load_modules, warm_kernels
 
 #: Functions that make plugins, as ``module:function``; each takes the `WorkerSettings` and gives plugins of Dask's
 #: classes. They are installed in this order, and a worker has them all before it gets its first task.
@@ -91,6 +93,9 @@ class EnvironmentPlugin(WorkerPlugin):
         settle(host_of(worker.address), os.environ.get("FEATUREFLOW_SCRATCH"))
         scratch = own_scratch(settings.scratch)
         _report[:] = [prepare_process(scratch, str(worker.local_directory))]
+        await asyncio.to_thread(load_modules)
+        # nobody waits for machine code: where it has to be compiled that takes a while, and few tasks need all of it
+        threading.Thread(target=warm_kernels, name="featureflow-warm", daemon=True).start()
 
 
 def environment_plugins(settings: WorkerSettings) -> list[WorkerPlugin]:

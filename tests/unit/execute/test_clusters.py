@@ -316,3 +316,10 @@ def test_what_comes_too_late_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment._set_environment() == [
         "polars was loaded on workers before we could set POLARS_MAX_THREADS=1. Set it where they start."
     ]
+
+
+def test_all_the_usual_kernels_are_warmed() -> None:
+    from featureflow.execute.warming import OPS, load_modules, warm_kernels
+
+    load_modules()
+    assert warm_kernels() == 2 * len(OPS)  # one that fails is left to the task that needs it, and is not counted
