@@ -29,6 +29,9 @@ BASELINE_BYTES = 300 << 20
 #: Share of a worker's limit that its process may use: Dask begins to spill at 70 %, and projections are bounds.
 WORKER_SHARE = 0.72
 MAX_BUCKETS = 4096
+#: A run of slices should be so many times longer than the look-back that it reads again.
+RUN_LOOKBACKS = 3
+_DAYS = {"day": 1, "month": 31, "year": 366}
 #: A task with less than this to work with cuts its rows into pieces of no use.
 MIN_TASK_BYTES = 48 << 20
 #: Where memory asks for more buckets, a slice's files may be so many times smaller than crumbs.
@@ -201,13 +204,30 @@ def choose_buckets(
     n_slices = max(1, _n_slices(table, index))
     output = sum(row_bytes(field.type) for field in table.schema)
     target = min(TASK_BYTES, budget.task_bytes)
-    by_memory = -(-rows // foot.rows_in(target))
+    by_memory = -(-_rows_at_once(table, events, rows) // foot.rows_in(target))
     by_crumbs = rows * output // n_slices // CRUMB_BYTES
     wanted = max(by_memory, slots if rows > WORTH_SPLITTING_ROWS else 1)
     # small files cost less than reading the look-back again for each few slices
     most = max(by_crumbs, min(by_memory, SMALLER_CRUMBS * by_crumbs))
     chosen = max(1, min(wanted, max(1, most), MAX_BUCKETS))
     return int(-(-chosen // slots) * slots if chosen > 1 else 1)  # a last task alone would leave threads idle
+
+
+def _rows_at_once(table: CompiledTable, events: list[Piece], rows: int) -> int:
+    """Rows that the tasks of all buckets together should be able to hold: the whole history only where it is short.
+
+    With more, a bucket is cut into runs, each of which reads its look-back again. Years of history in one run would
+    need so many buckets that the table has millions of small files.
+    """
+    timed = [(p.min_us, p.max_us) for p in events if p.min_us is not None and p.max_us is not None]
+    if table.lookback_us is None or table.partition == "none" or not timed:
+        return rows
+    first, last = min(low for low, _ in timed), max(high for _, high in timed)
+    width = RUN_LOOKBACKS * max(table.lookback_us, _DAYS[table.partition] * 86_400_000_000)
+    if width >= last - first:
+        return rows
+    newest = RowEstimate(events).between(last + 1 - width, last + 1)  # of what grows, the newest is the most
+    return max(newest, rows * width // (last - first))
 
 
 def _n_slices(table: CompiledTable, index: PieceIndex) -> int:

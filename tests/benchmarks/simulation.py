@@ -39,8 +39,9 @@ features:
   card_windows:
     source: events
     keys: [card_id]
+    partition: {partition}
     aggregate:
-      - {{column: amount, ops: [count, sum, mean, max, stddev_samp], windows: [1h, 6h, 12h, 1d]}}
+      - {{column: amount, ops: [count, sum, mean, max, stddev_samp], windows: [{windows}]}}
 """
 DAY_US = 86_400_000_000
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,6 +59,8 @@ class Size:
     file_bytes: int = 1 << 20
     groups: int = 8
     memory_bytes: int = 4 << 30
+    windows: str = "1h, 6h, 12h, 1d"
+    partition: str = "day"
 
 
 @dataclass
@@ -246,7 +249,7 @@ class Simulation:
         source = folder / "events"
         write_events(source, 3000, days=6)
         spec = folder / "spec.yaml"
-        spec.write_text(SPEC.format(source=source))
+        spec.write_text(SPEC.format(source=source, windows=size.windows, partition=size.partition))
         self.example = self._example(spec)
         self.project = Project(spec, store=str(folder / "store"), scratch=str(folder / "scratch"))
         self.executor = SimulatedExecutor(size, {"rekey": self._rekeyed, "compute_run": self._written})

@@ -42,3 +42,23 @@ def test_what_is_sent_does_not_grow_with_the_source(tmp_path: Path, files: int) 
     _, made, _ = simulation.simulate(tmp_path, simulation.Size(files=files, days=10, workers=10))
     for name, n in made.executor.tasks.items():
         assert made.executor.bytes[name] / n < 12_000, name
+
+
+def test_years_of_history_need_no_more_buckets_than_one(tmp_path: Path) -> None:
+    """A long history is cut into runs; with a bucket for what one task can hold of it, files would be crumbs."""
+    from featureflow.execute.planner import Planner
+
+    found = {}
+    for days in (2, 400, 1600):
+        size = simulation.Size(files=days, days=days, workers=4, rows=20_000_000, groups=1)
+        folder = tmp_path / str(days)
+        folder.mkdir()
+        made = simulation.Simulation(folder, size)
+        example = made.compiled(None).sources["events"].facts[0]
+        compiled = made.compiled(simulation.made_up_facts(example, size))
+        planner = Planner(made.project.loaded, compiled.tables, compiled.sources, made.site())
+        (plan,) = planner.plan(["card_windows"], full=False, only=None).tables
+        found[days] = plan.n_buckets
+        assert plan.estimate["task_bytes"] < plan.estimate["budget_bytes"]
+    # less than the run of three look-backs (of a day each) that a task should hold: what there is decides
+    assert found[2] < found[400] == found[1600] <= 2 * found[2]
