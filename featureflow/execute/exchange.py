@@ -32,12 +32,15 @@ from featureflow.execute.disk_space import write_error
 from featureflow.execute.fetching import store_footers
 from featureflow.execute.places import SCRATCH, here, on_disk
 from featureflow.execute.rekeying_pieces import gathered, parts_of
+from featureflow.execute.spilling import spill_folder
 from featureflow.kernels.gather import take_rows
 
 #: Part of every exchange file's name; raise it when the layout of the files changes.
 LAYOUT = 1
 #: A handle names the rows of at most so many buckets: with thousands of buckets and files, the driver can't hold all.
 NAMED_BUCKETS = 64
+#: Rows of more than this are taken bucket by bucket while they are written.
+LARGE_BYTES = 32 << 20
 #: Column that holds a row's position in its chunk, for dropping duplicates by position.
 ROW = "__row"
 #: Column that holds a hash over all columns of a row.
@@ -107,6 +110,7 @@ class Rekey:
     dropped: str | None = None
     row_bytes: int = 0
     room_bytes: int = 0
+    scratch: str = ""
 
     def path(self, chunk: Chunk, drop_id: str = "") -> str:
         """Where the exchange file of a chunk is, or will be; ``drop_id`` names the list of its dropped rows."""
@@ -165,7 +169,10 @@ def rekey(job: Rekey, chunk: Chunk, path: str, drop_path: str | None = None) -> 
         write_buckets(table, buckets, job.n_buckets, path)
         return _handle(path, np.bincount(buckets, minlength=job.n_buckets), reused=False)
     by_bucket, counts, remove = gathered(
-        (_by_bucket(job, _read(job, part, drop_path)) for part in parts), job.n_buckets, path, _write_file
+        (_by_bucket(job, _read(job, part, drop_path)) for part in parts),
+        job.n_buckets,
+        spill_folder(job.scratch),
+        _write_file,
     )
     try:
         _write_exchange(path, by_bucket, counts)
@@ -257,10 +264,22 @@ def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, p
     """Write rows as one record batch a bucket, atomically."""
     with spent("exchange"):
         counts = np.bincount(buckets, minlength=n_buckets)
+        if n_buckets > 1 and table.nbytes > LARGE_BYTES:
+            order = stable_order(buckets)
+            _write_exchange(path, lambda: _taken(table, order, counts), counts)
+            return
         if n_buckets > 1:
             table = take_rows(table, stable_order(buckets))
         table = table.combine_chunks()
         _write_exchange(path, lambda: _slices(table, counts), counts)
+
+
+def _taken(table: pa.Table, order: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[pa.Table]:
+    """The same of rows in any order: no second copy of all of them."""
+    start = 0
+    for count in counts.tolist():
+        yield take_rows(table, order[start : start + count]) if count else table.slice(0, 0)
+        start += count
 
 
 def _slices(table: pa.Table, counts: NDArray[np.int64]) -> Iterator[pa.Table]:

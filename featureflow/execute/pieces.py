@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,51 +17,43 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featureflow.core.errors import ComputeError
-from featureflow.core.meter import spent
 from featureflow.execute.arrays import booleans
 from featureflow.execute.bucket import in_range
 from featureflow.execute.disk_space import write_error
 from featureflow.execute.fetching import read_slices
+from featureflow.execute.gathering import gather, room_of, sorted_events
 from featureflow.execute.keycodes import encode_pair
 from featureflow.execute.lifetime import (
     Columns,
     History,
     make_state,
     needs_all,
-    read_state,
     sort_with_history,
     state_url,
     write_state,
 )
 from featureflow.execute.manifest import touching
-from featureflow.execute.places import here
 from featureflow.execute.resume import finite_reach_us
-from featureflow.execute.sizing import MARGIN, Footprint
 from featureflow.execute.sorted_rows import NO_TIME, SortedRows, microseconds, sort_rows
-from featureflow.execute.sorted_runs import SortedRuns, Stretch, write_arrow
+from featureflow.execute.sorted_runs import SortedRuns, Stretch
+from featureflow.execute.spilling import spill_folder
+from featureflow.execute.spooling import Spool
 from featureflow.execute.window_task import (
     Part,
-    Room,
     Run,
     Side,
     Written,
     compute_whole,
-    event_range,
     own_states,
     part_rows,
     right_range,
-    split_units,
     starting_state,
     stored_columns,
-    sum_of,
     ticks_of,
-    write_unit,
 )
 from featureflow.plan.nodes import Lookup
 from featureflow.plan.required import columns_needed
 
-#: Folder below scratch: of runs that are being computed. What is in it belongs to nobody when its process is gone.
-FOLDER = "spill"
 _FOREVER = int(np.iinfo(np.int64).max)
 
 
@@ -75,25 +65,18 @@ def compute_tight(run: Run) -> Written:
     ComputeError
         If the scratch disk is full, or one window of one key is more than the memory.
     """
-    room = _room(run)
-    own = here()
-    folder = os.path.join(own.scratch if own else room.scratch, FOLDER, f"{os.getpid()}-{uuid.uuid4().hex}")
+    room = room_of(run)
+    folder = spill_folder(room.scratch)
     try:
         _make(folder)
-        found, foot = _gather(run, folder)
+        found, foot = gather(run, folder)
         if isinstance(found, SortedRuns):
             return _Pieces(replace(run, room=replace(room, foot=foot)), found, folder).compute()
         box = [found]
         del found
-        return compute_whole(run, lambda: _sorted(run, box.pop()))
+        return compute_whole(run, lambda: sorted_events(run, box.pop()))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _room(run: Run) -> Room:
-    if run.room is None:
-        raise ValueError("a run without a limit is computed in one go")
-    return run.room
 
 
 def _make(folder: str) -> None:
@@ -101,114 +84,6 @@ def _make(folder: str) -> None:
         os.makedirs(folder)
     except OSError as error:
         raise write_error(folder, error) from error
-
-
-# ---------------------------------------------------------------- gathering
-
-
-@dataclass(slots=True)
-class _InMemory:
-    """All events of a run, and the state before them if there is one."""
-
-    events: pa.Table
-    state: pa.Table | None
-
-
-def _gather(run: Run, folder: str) -> tuple[_InMemory | SortedRuns, Footprint]:
-    """The run's events and the state before them, in memory if that holds them; and what they turned out to weigh."""
-    room, base = _room(run), starting_state(run)
-    state = None if base is None else read_state(state_url(run.table_url, base.mark, run.bucket))
-    marks = {} if state is None else _marks(run, state)
-    runs = SortedRuns(folder, run.table.keys, run.table.source.time, tuple(marks))
-    loaded: list[pa.Table] = []
-    n = n_bytes = widest = 0
-    for table in _events(run):
-        if table.num_rows == 0:
-            continue
-        width = -(-table.nbytes // table.num_rows)
-        widest = max(widest, width)
-        most = max(1, int((room.task_bytes - room.foot.fixed) / MARGIN / (3 * width + 48)))
-        for start in range(0, table.num_rows, most):
-            part = table.slice(start, most)
-            if (
-                n
-                and MARGIN * (3 * (n_bytes + part.nbytes) + 48 * (n + part.num_rows))
-                > room.task_bytes - room.foot.fixed
-            ):
-                runs.add(_with_marks(loaded, marks))
-                loaded, n, n_bytes = [], 0, 0
-            loaded.append(part)
-            n, n_bytes = n + part.num_rows, n_bytes + part.nbytes
-    foot = room.foot.widened(widest)
-    loaded = loaded or [_empty(run)]
-    total = n + (0 if state is None else state.num_rows)
-    if runs.is_empty and _fits(run, loaded, total, foot):
-        return _InMemory(pa.concat_tables(loaded).combine_chunks(), state), foot
-    last = _with_marks(loaded, marks)
-    del loaded
-    runs.add(last)
-    if state is not None:
-        runs.add(state.cast(last.schema))
-    return runs, foot
-
-
-def _events(run: Run) -> Iterator[pa.Table]:
-    """Events of a run, file by file; copied from what is mapped."""
-    room = _room(run)
-    first, last, with_null = event_range(run)
-    names = touching(run.events, first, last, with_null=with_null)
-    # slices of other hosts come into memory: in one request a host only if there is room for all of them
-    at_once = max(1, len(names)) if room.expected <= room.task_bytes else 1
-    wanted = list(columns_needed(run.table))
-    for start in range(0, len(names), at_once):
-        batches = read_slices(run.events, names[start : start + at_once], run.bucket)
-        while batches:
-            batch = batches.pop(0)
-            table = pa.Table.from_batches([batch.replace_schema_metadata(None)]).select(wanted)
-            del batch
-            with spent("exchange"):
-                yield in_range(table, run.table.source.time, first, last, with_null)
-
-
-def _empty(run: Run) -> pa.Table:
-    from featureflow.execute.bucket import load_bucket
-
-    table = run.table
-    return load_bucket(run.events, run.bucket, table.source, columns_needed(table), 0, -1, False).slice(0, 0)
-
-
-def _marks(run: Run, state: pa.Table) -> dict[str, pa.DataType]:
-    names = state.column_names[len(columns_needed(run.table)) :]
-    return {name: state.schema.field(name).type for name in names}
-
-
-def _with_marks(tables: list[pa.Table], marks: dict[str, pa.DataType]) -> pa.Table:
-    found = pa.concat_tables(tables).combine_chunks()
-    for name, kind in marks.items():
-        found = found.append_column(name, pa.nulls(found.num_rows, kind))
-    return found
-
-
-def _fits(run: Run, tables: list[pa.Table], n: int, foot: Footprint) -> bool:
-    """Whether the run can be computed in one go: of a grid only if each row had a key of its own it could not."""
-    room, name = _room(run), run.table.source.time
-    if run.table.grid is not None:
-        keys = pa.concat_tables([table.select(list(run.table.keys)) for table in tables])
-        rows = keys.group_by(keys.column_names).aggregate([]).num_rows * len(ticks_of(run))
-    elif name is None:
-        rows = n
-    else:
-        first = min(u.slice.start_us for u in run.units)
-        rows = sum(int((microseconds(t.column(name).combine_chunks()) >= first).sum()) for t in tables)
-    return foot.task_bytes(n, rows) <= room.task_bytes
-
-
-def _sorted(run: Run, found: _InMemory) -> tuple[SortedRows, History | None]:
-    base = starting_state(run)
-    if found.state is not None and base is not None:
-        return sort_with_history(run.table, found.events, found.state, base.before_us)
-    source = run.table.source
-    return sort_rows(found.events, run.table.keys, source.time, source.order), None
 
 
 # ---------------------------------------------------------------- pieces
@@ -235,8 +110,8 @@ class _Pieces:
 
     def __init__(self, run: Run, runs: SortedRuns, folder: str) -> None:
         self._run, self._runs = run, runs
-        self._room = _room(run)
-        self._spool = _Spool(run, folder)
+        self._room = room_of(run)
+        self._spool = Spool(run, folder)
         self._base = starting_state(run)
         self._ticks = ticks_of(run)
         self._states: dict[str, list[pa.Table] | None] = {mark: [] for _, _, mark in own_states(run)}
@@ -499,44 +374,3 @@ def _joined(*stretches: Stretch) -> Stretch:
 def _part_at(cuts: NDArray[np.int64], us: int) -> int:
     """The part in which an instant lies: part i begins at ``cuts[i - 1]``."""
     return int(np.searchsorted(cuts, us, side="right"))
-
-
-# ---------------------------------------------------------------- output
-
-
-class _Spool:
-    """Output rows of the pieces by unit, on scratch."""
-
-    def __init__(self, run: Run, folder: str) -> None:
-        self._run, self._folder = run, folder
-        self._paths: list[str] = []
-
-    def add(self, columns: list[pa.Array], times: NDArray[np.int64]) -> None:
-        """Put the rows of a piece behind those before; ``columns`` is emptied."""
-        parts = split_units(self._run, columns, times)
-        path = os.path.join(self._folder, f"output-{len(self._paths)}.arrow")
-        batches = [(part.combine_chunks().to_batches() or [_empty_batch(part.schema)])[0] for part in parts]
-        del parts
-        write_arrow(path, batches, batches[0].schema)
-        self._paths.append(path)
-
-    def write(self) -> Written:
-        """Write the file of each unit."""
-        written = []
-        for number, unit in enumerate(self._run.units):
-            with spent("spill"):
-                batches = [_batch(path, number) for path in self._paths]
-                made = pa.Table.from_batches(batches, self._run.table.schema).combine_chunks()
-                del batches
-            written.append(write_unit(self._run, unit, made))
-            del made
-        return sum_of(written)
-
-
-def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=schema)
-
-
-def _batch(path: str, number: int) -> pa.RecordBatch:
-    with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
-        return reader.get_batch(number)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
+from featureflow.core.errors import ComputeError
+from featureflow.execute.disk_space import free_bytes
 from featureflow.execute.exchange import BucketRows, Chunk, Rekey, Rekeyed, rekey
 from featureflow.execute.inputs import Readable
 from featureflow.execute.site import Site
-from featureflow.execute.sizing import frame_row_bytes
+from featureflow.execute.sizing import frame_row_bytes, least_row_bytes
 from featureflow.execute.task import Task
 from featureflow.plan.nodes import Input
 
@@ -38,6 +41,7 @@ def rekey_chunks(
         found.time,
         row_bytes=frame_row_bytes(found.columns, columns),
         room_bytes=site.budget.task_bytes,
+        scratch=site.scratch,
     )
     paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
     stage = f"{owner}: re-key {found.name}"
@@ -55,6 +59,7 @@ def rekey_chunks(
         )
         for chunk in chunks
     ]
+    _refuse_without_space(site, stage, [(paths[chunk.id], chunk.rows) for chunk in chunks], found, columns)
     rows = BucketRows(n_buckets)
 
     def done(handle: Rekeyed) -> None:
@@ -64,6 +69,28 @@ def rekey_chunks(
     make_files(site, tasks, done)
     entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
     return site.remaking.write(site.board, [(e[0], e[1], e[2], e[3]) for e in entries]), rows.counts()
+
+
+def _refuse_without_space(
+    site: Site, stage: str, files: list[tuple[str, int]], found: Input, columns: tuple[str, ...]
+) -> None:
+    """Refuse to begin what can't end: the scratch disk has less than the exchange files will take at the least.
+
+    Raises
+    ------
+    ComputeError
+        With path, bytes needed and free. Only where all see one scratch folder: elsewhere this process can't know.
+    """
+    if not site.slices.startswith(site.scratch):
+        return
+    width = least_row_bytes(found.columns, columns)
+    needed = sum(rows for path, rows in files if not os.path.exists(path)) * width
+    free = free_bytes(site.scratch)
+    if needed > free:
+        raise ComputeError(
+            f"{stage}: the exchange files take at least {needed:,} bytes, and the scratch disk of {site.scratch} has "
+            f"{free:,} free. Free some, or set --scratch to a folder on a larger disk. Nothing was begun."
+        )
 
 
 def make_files(site: Site, tasks: Sequence[tuple[str, Task]], done: Callable[[Rekeyed], None]) -> None:

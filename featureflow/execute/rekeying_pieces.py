@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,11 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featureflow.core.meter import spent
-from featureflow.core.storage import is_local
-from featureflow.execute.places import here, on_disk
 
-#: A re-keying task holds its decoded rows about so often: as read, as Arrow's, in the order of the buckets.
-COPIES = 3
+#: A re-keying task holds its decoded rows about so often: as they are read, and on their way to the buckets.
+COPIES = 2
 
 Rows = tuple[pa.Table, NDArray[np.int64]]
 
@@ -64,21 +60,16 @@ def parts_of(chunk: Any, row_bytes: int, room_bytes: int) -> list[Any]:
 def gathered(
     parts: Iterator[Rows],
     n_buckets: int,
-    path: str,
+    folder: str,
     write: Callable[[str, pa.Table, NDArray[np.int64]], None],
 ) -> tuple[Callable[[], Iterator[pa.Table]], NDArray[np.int64], Callable[[], None]]:
-    """Write the rows of each part, ordered by bucket, to a file of its own.
+    """Write the rows of each part, ordered by bucket, to a file of its own, below ``folder``, which is made.
 
     Returns
     -------
     tuple
         Gives the rows of one bucket after the other; rows of each bucket; removes the files.
     """
-    own = here()
-    near = (
-        os.path.dirname(on_disk(path)) if is_local(path) else (own.scratch if own else tempfile.gettempdir())
-    )
-    folder = os.path.join(near, f"parts-{os.getpid()}-{uuid.uuid4().hex}.tmp")
     files: list[str] = []
     counts = np.zeros(n_buckets, np.int64)
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from featureflow.core import storage
+from featureflow.execute.spilling import remove_abandoned
 
 #: Share of the disk that exchange files of earlier builds may take.
 KEPT_SHARE = 0.2
@@ -36,6 +37,7 @@ def evict(
     """
     if not os.path.isdir(scratch):
         return 0
+    abandoned = remove_abandoned(scratch, minimum_age_seconds)
     limit = int(shutil.disk_usage(scratch).total * KEPT_SHARE) if limit_bytes is None else limit_bytes
     files = []
     for name in FOLDERS:
@@ -52,7 +54,7 @@ def evict(
         with suppress(OSError):
             os.unlink(path)
             removed += size
-    return removed
+    return removed + abandoned
 
 
 #: How long files of the store's work folder stay: a build that goes on for longer makes again what is missing. Whoever

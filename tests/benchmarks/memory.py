@@ -37,9 +37,9 @@ features:
     source: events
     keys: [card_id]
     partition: {partition}
-    keep: [merchant_id, channel]
+    keep: [merchant_id, channel{keep}]
     aggregate:
-      - {{column: amount, ops: [count, sum, mean, max, stddev_samp], windows: [{windows}]}}
+      - {{column: amount, ops: [{ops}], windows: [{windows}]}}
 """
 
 
@@ -136,9 +136,7 @@ def spilled_bytes(client: Any) -> int:
     return int(client.run_on_scheduler(counted))
 
 
-def build(
-    source: Path, folder: Path, limit: int, *, workers: int, threads: int, partition: str, windows: str
-) -> Measured:
+def build(source: Path, folder: Path, limit: int, options: argparse.Namespace) -> Measured:
     """Build once on a fresh cluster, into a fresh store."""
     import dask
     import psutil
@@ -147,14 +145,20 @@ def build(
     import featureflow
     from featureflow.execute.executors import WORKER_ENVIRONMENT
 
+    workers = options.workers
     spec = folder / "spec.yaml"
-    spec.write_text(SPEC.format(source=source, windows=windows, partition=partition))
+    keep = "".join(f", {name}" for name in extra_columns(options.extra))
+    spec.write_text(
+        SPEC.format(
+            source=source, windows=options.windows, ops=options.ops, partition=options.partition, keep=keep
+        )
+    )
     decoded = decoded_bytes(source)
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
         LocalCluster(
             n_workers=workers,
-            threads_per_worker=threads,
+            threads_per_worker=options.threads,
             memory_limit=limit,
             dashboard_address=None,
             local_directory=str(folder / "dask"),
@@ -209,21 +213,30 @@ def digest(store: Path, columns: tuple[str, ...] = ()) -> tuple[int, int]:
     return rows, total
 
 
-def make_hot(source: Path, share: float, seed: int = 7) -> None:
-    """Give one card a share of all rows."""
+def alter(source: Path, hot: float, extra: int, seed: int = 7) -> None:
+    """Give one card a share of all rows, and the rows more columns; row groups of 100,000 rows."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    kind = schema()
+    for name in extra_columns(extra):
+        kind = kind.append(pa.field(name, pa.float64()))
     for place, path in enumerate(sorted(source.glob("*.parquet"))):
         chance = np.random.default_rng((seed, place))
-        with pq.ParquetFile(path) as file, pq.ParquetWriter(path.with_suffix(".new"), schema()) as writer:
-            for number in range(file.num_row_groups):
-                group = file.read_row_group(number)
-                cards = group.column("card_id").to_numpy()
-                cards = np.where(chance.random(len(cards)) < share, 7, cards)
-                writer.write_table(group.set_column(0, "card_id", pa.array(cards)).cast(schema()))
+        with pq.ParquetFile(path) as file, pq.ParquetWriter(path.with_suffix(".new"), kind) as writer:
+            for batch in file.iter_batches(100_000):
+                cards = batch.column("card_id").to_numpy()
+                cards = np.where(chance.random(len(cards)) < hot, 7, cards)
+                columns = [pa.array(cards), *batch.columns[1:]]
+                columns += [pa.array(np.round(chance.random(len(cards)), 3)) for _ in extra_columns(extra)]
+                writer.write_table(pa.Table.from_arrays(columns, schema=kind))
         path.with_suffix(".new").rename(path)
+
+
+def extra_columns(extra: int) -> list[str]:
+    """Names of the columns that are carried along."""
+    return [f"attribute_{number}" for number in range(extra)]
 
 
 def line(name: str, one: Measured, roomy: Measured | None) -> list[str]:
@@ -258,23 +271,14 @@ def compare(folder: Path, options: argparse.Namespace) -> str:
 
     source = folder / "events"
     write_events(source, options.rows, days=options.days)
-    if options.hot:
-        make_hot(source, options.hot)
+    alter(source, options.hot, options.extra)
     kept: dict[str, Measured] = {}
     seen: dict[str, tuple[int, int]] = {}
     limits = {"little": parse_bytes(options.limit), "roomy": parse_bytes(options.roomy)}
     for name in ("roomy", "little") if not options.only else (options.only,):
         here = folder / name
         here.mkdir()
-        kept[name] = build(
-            source,
-            here,
-            limits[name],
-            workers=options.workers,
-            threads=options.threads,
-            partition=options.partition,
-            windows=options.windows,
-        )
+        kept[name] = build(source, here, limits[name], options)
         print(table([HEADER, line(name, kept[name], None)]), *kept[name].warnings, sep="\n", flush=True)
         if not options.unchecked:
             seen[name] = digest(here / "store")
@@ -293,6 +297,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--hot", type=float, default=0.0, help="share of all rows that one card has")
     parser.add_argument("--partition", default="day")
     parser.add_argument("--windows", default="1h, 1d, 7d, 30d")
+    parser.add_argument("--ops", default="count, sum, mean, max, stddev_samp")
+    parser.add_argument("--extra", type=int, default=0, help="more columns of numbers, carried along")
     parser.add_argument("--limit", default="600MiB", help="of each worker")
     parser.add_argument("--roomy", default="8GiB")
     parser.add_argument("--workers", type=int, default=2)

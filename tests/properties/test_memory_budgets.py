@@ -106,16 +106,20 @@ def test_exchange_files_do_not_depend_on_memory(tmp_path: Path, hashed: bool) ->
         hashed=tuple(columns) if hashed else (),
         row_bytes=40,
     )
-    whole, cut = str(tmp_path / "whole.arrow"), str(tmp_path / "cut.arrow")
+    whole, cut, taken = (str(tmp_path / f"{name}.arrow") for name in ("whole", "cut", "taken"))
     rekey(job, chunk, whole)
-    tight = replace(job, room_bytes=40 * 3 * 200)
+    with mock.patch("featureflow.execute.exchange.LARGE_BYTES", 100):
+        rekey(job, chunk, taken)
+    tight = replace(job, room_bytes=40 * 2 * 200)
     assert [part.rows for part in parts_of(chunk, 40, tight.room_bytes)] == [180] * 5 + [100]
     rekey(tight, chunk, cut)
     for bucket in range(3):
-        (first,), (second,) = read_bucket((whole,), bucket), read_bucket((cut,), bucket)
+        (first,) = read_bucket((whole,), bucket)
         first.validate(full=True)
-        second.validate(full=True)
-        assert second.equals(first, check_metadata=True)
+        for other in (cut, taken):
+            (second,) = read_bucket((other,), bucket)
+            second.validate(full=True)
+            assert second.equals(first, check_metadata=True)
     assert bucket_rows(cut).tolist() == bucket_rows(whole).tolist()
     assert bucket_rows(cut).sum() == n
     assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []

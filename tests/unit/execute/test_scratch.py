@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,3 +50,24 @@ def test_nothing_else_is_touched(tmp_path: Path) -> None:
 
 def test_no_folder_is_no_error(tmp_path: Path) -> None:
     assert evict((tmp_path / "not there").as_posix()) == 0
+
+
+def test_spills_of_killed_processes_go_at_once(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = socket.gethostname()
+    names = {
+        f"{host}-{gone.pid}-ab": False,
+        f"{host}-{os.getpid()}-ab": True,
+        f"elsewhere-x-{gone.pid}-ab": True,
+    }
+    for name in names:
+        put(tmp_path, f"spill/{name}/run-0.arrow", 100, 0)
+    assert evict(tmp_path.as_posix()) == 100
+    assert {path.name for path in (tmp_path / "spill").iterdir()} == {
+        n for n, stays in names.items() if stays
+    }
+    for name, stays in names.items():
+        if stays:
+            os.utime(tmp_path / "spill" / name, (0, 0))
+    assert evict(tmp_path.as_posix()) == 200
