@@ -138,6 +138,7 @@ def _export(
     from featureflow.api import default_scratch
     from featureflow.core.sizes import parse_bytes
     from featureflow.execute.executors import keep_freed_memory, open_executor
+    from featureflow.execute.sharing import choose_exchange
     from featureflow.export.dataset import describe_export, export_dataset, shown_by
     from featureflow.observe.progress import choose_progress
 
@@ -155,13 +156,14 @@ def _export(
         note=progress.note,
     )
     try:
+        _, board = choose_exchange(executor, scratch, store_url, target.exchange or "auto")
         progress.start(f"export {dataset}")
         folder, manifest = export_dataset(
             dataset,
             options,
             store_url=store_url,
             executor=executor,
-            scratch=scratch,
+            scratch=board,
             progress=shown_by(progress, dataset.name),
             replace=replace,
         )

@@ -246,10 +246,10 @@ def _served(scratch: str, wanted: Wanted) -> Sent:
 @contextmanager
 def building_on(monkeypatch: Any, hosts: Hosts) -> Iterator[None]:
     """Have projects open these hosts, and several buckets for little data."""
-    import featureflow.execute.executors as executors
+    import featureflow.execute.opening as opening
 
     with monkeypatch.context() as patched:
-        patched.setattr(executors, "open_executor", lambda *_args, **_kwargs: hosts)
+        patched.setattr(opening, "open_executor", lambda *_args, **_kwargs: hosts)
         patched.setattr(hosts, "close", lambda: None)
         many_buckets(patched)
         yield
