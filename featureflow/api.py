@@ -50,7 +50,7 @@ class Project:
     client
         A ``distributed.Client`` to run on. Without one, threads or a local cluster are used and stopped by each build.
     scheduler
-        ``threads``, ``local`` or an address such as ``tcp://host:8786``.
+        ``threads``, ``local`` or an address such as ``tls://host:8786``.
     workers, memory
         Number of workers (threads for ``threads``); memory of each, such as ``"8GB"`` or bytes.
     scratch

@@ -86,7 +86,7 @@ engine_options = _stacked(
     click.option(
         "--scheduler",
         metavar="WHERE",
-        help="tcp://host:port of a Dask scheduler, local (a cluster of this machine), or threads.",
+        help="tls://host:port of a Dask scheduler, local (a cluster of this machine), or threads.",
     ),
     click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many tasks run at once."),
     click.option(
