@@ -33,9 +33,11 @@ LOOK_EVERY_SECONDS = 2.0
 SILENCE_SECONDS = 60.0
 #: How long to wait for a result before looking whether the cluster is still there.
 _PATIENCE_SECONDS = 0.5
-#: And after the first one, before the others that are there by then are taken with it: a batch of results, and of
-#: the tasks that follow them, costs the scheduler much less than one after the other.
-_GATHERING_SECONDS = 0.02
+#: And after the first one, so that others are taken with it: (tasks in flight for each thread, seconds). A batch of
+#: results, and of the tasks that follow them, costs the scheduler much less than one after the other. Few threads give
+#: it little to do: a millisecond for each is the most.
+_GATHERING = ((2, 0.1), (1, 0.02))
+_GATHERING_FOR_EACH = 0.001
 #: People get a line this often while there are no workers.
 _NOTE_EVERY_SECONDS = 30.0
 #: How often lost workers are asked for again.
@@ -200,8 +202,10 @@ class DaskExecutor:
         found: list[Any] = []
         with suppress(Empty):
             found.append(self._done.get(timeout=_PATIENCE_SECONDS))
-            if len(self._futures) > self.slots:  # every thread has something to do
-                time.sleep(_GATHERING_SECONDS)
+            for in_flight, seconds in _GATHERING:  # every thread has something to do meanwhile
+                if len(self._futures) > in_flight * self.slots:
+                    time.sleep(min(seconds, self.slots * _GATHERING_FOR_EACH))
+                    break
             while True:
                 found.append(self._done.get_nowait())
         return found
