@@ -193,7 +193,11 @@ def test_the_first_paragraph_says_what_differs():
 
 
 def test_every_page_is_reachable_from_the_index():
-    indexes = [DOCS / "index.md", DOCS / "adr" / "README.md", DOCS / "shards" / "index.md"]
+    indexes = [
+        DOCS / "index.md",
+        *(DOCS / room / "index.md" for room in ("shards", "deployment")),
+        DOCS / "adr" / "README.md",
+    ]
     linked = {
         (index.parent / target.split("#")[0]).resolve()
         for index in indexes
