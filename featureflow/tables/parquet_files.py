@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +32,7 @@ from featureflow.core.remote_parquet import open_stored
 from featureflow.tables import layout
 from featureflow.tables.encodings import Encoding, choose_encoding
 from featureflow.tables.schema_json import schema_to_json
-from featureflow.tables.statistics import ColumnStats, table_statistics
+from featureflow.tables.statistics import ColumnStats, column_statistics, table_statistics
 
 ROW_GROUP_ROWS: Final = 131_072
 PAGE_BYTES: Final = 1 << 20
@@ -168,15 +168,77 @@ def write_file(
             table_statistics(table), sort_keys=True, separators=(",", ":"), allow_nan=False
         ),
     }
+    moved("encode", table.nbytes)
+    return _published(table_url, staged, table.schema, [table], pruning, encoding)
+
+
+@spending("encode")
+def write_in_groups(
+    schema: pa.Schema,
+    rows: int,
+    column: Callable[[str], pa.Array],
+    groups: Iterable[pa.Table],
+    table_url: str,
+    path: str,
+    *,
+    keys: list[str],
+    time: str | None,
+) -> StagedFile:
+    """Write one unit that memory can't hold; the same bytes as `write_file`.
+
+    Parameters
+    ----------
+    schema, rows
+        Of all rows together.
+    column
+        Gives a whole column as one array; called once for each, and nothing is kept.
+    groups
+        All rows in their order, `ROW_GROUP_ROWS` at a time, the last ones fewer; one chunk a column.
+    table_url, path, keys, time
+        As for `write_file`.
+
+    Notes
+    -----
+    Memory: one column of all rows, or all columns of a row group.
+    """
+    layout.parse_path(path)
+    pruning = [name for name in [*keys, *([time] if time else [])] if name in schema.names]
+    statistics: dict[str, ColumnStats] = {}
+    delta: dict[str, Any] = {"minValues": {}, "maxValues": {}, "nullCount": {}}
+    for name in schema.names:
+        array = column(name)
+        statistics[name] = column_statistics(array)
+        if name in pruning:
+            for kind, found in json.loads(delta_stats(pa.table({name: array}), [name])).items():
+                if kind in delta:
+                    delta[kind].update(found)
+    staged = {
+        "path": path,
+        "rows": rows,
+        "schema_hash": fingerprint(schema_to_json(schema)),
+        "delta_stats": json.dumps({"numRecords": rows, **delta}, sort_keys=True, separators=(",", ":")),
+        "columns_json": json.dumps(statistics, sort_keys=True, separators=(",", ":"), allow_nan=False),
+    }
+    return _published(table_url, staged, schema, groups, pruning, None)
+
+
+def _published(
+    table_url: str,
+    staged: dict[str, Any],
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    pruning: list[str],
+    encoding: Encoding | None,
+) -> StagedFile:
+    path = str(staged["path"])
     url, told = storage.join(table_url, path), json.dumps({**staged, "seal": "0" * 32}, sort_keys=True)
-    chosen = encoding or choose_encoding(table.schema)
+    chosen = encoding or choose_encoding(schema)
     if storage.is_local(url):
         with _published_whole(url) as sink:
-            _write(table, sink, pruning, chosen, told)
+            _write(schema, tables, sink, pruning, chosen, told)
         tail, size = read_tail(url)
     else:
-        tail, size = _uploaded(url, lambda sink: _write(table, sink, pruning, chosen, told))
-    moved("encode", table.nbytes)
+        tail, size = _uploaded(url, lambda sink: _write(schema, tables, sink, pruning, chosen, told))
     return StagedFile.of(size=size, footer_digest=footer_digest(memoryview(tail), path), **staged)
 
 
@@ -250,11 +312,18 @@ def _open_local(path: str) -> Any:
     return pa.BufferedOutputStream(pa.PythonFile(_MeasuredFile(path), "w"), 1 << 20)
 
 
-def _write(table: pa.Table, sink: Any, pruning: list[str], encoding: Encoding, staged: str) -> None:
+def _write(
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    sink: Any,
+    pruning: list[str],
+    encoding: Encoding,
+    staged: str,
+) -> None:
     with (
         pq.ParquetWriter(
             sink,
-            table.schema.remove_metadata(),
+            schema.remove_metadata(),
             # One statistics entry per column would be read by every planner for columns that nobody filters by.
             write_statistics=pruning or False,
             write_page_checksum=True,  # off: one flipped bit goes unnoticed in nine reads of ten
@@ -270,7 +339,8 @@ def _write(table: pa.Table, sink: Any, pruning: list[str], encoding: Encoding, s
         ) as writer
     ):
         writer.add_key_value_metadata({_METADATA_KEY: staged.encode()})
-        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        for table in tables:
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
 
 def _contiguous(table: pa.Table) -> pa.Table:

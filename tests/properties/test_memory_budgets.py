@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -14,7 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featureflow.execute import sorted_runs
+import featureflow as ff
+from featureflow.core.errors import ComputeError
+from featureflow.execute import sorted_runs, spooling
 from featureflow.execute.exchange import Rekey, bucket_rows, rekey
 from featureflow.execute.fetching import read_bucket
 from featureflow.execute.inputs import readable_source
@@ -123,3 +127,78 @@ def test_exchange_files_do_not_depend_on_memory(tmp_path: Path, hashed: bool) ->
     assert bucket_rows(cut).tolist() == bucket_rows(whole).tolist()
     assert bucket_rows(cut).sum() == n
     assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []
+
+
+@pytest.mark.parametrize("partition", ["none", "day"])
+def test_a_unit_larger_than_memory_is_written_in_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition: str
+) -> None:
+    """One key has most of the rows, in one slice; texts, nulls and a list are carried along."""
+    monkeypatch.setattr("featureflow.tables.parquet_files.ROW_GROUP_ROWS", 64)
+    monkeypatch.setattr("featureflow.execute.spooling.ROW_GROUP_ROWS", 64)
+    rng = random.Random(2)
+    n = 1_000
+    (tmp_path / "data").mkdir()
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    pl.DataFrame(
+        {
+            "k": [rng.choice(["hot"] * 8 + ["a", "é", None]) for _ in range(n)],
+            "ts": [start + timedelta(seconds=rng.randrange(80_000)) for _ in range(n)],
+            "v": [rng.choice([None, float("inf"), -0.0, rng.random(), 1e17]) for _ in range(n)],
+            "flag": [rng.choice([None, True, False]) for _ in range(n)],
+            "text": [rng.choice([None, "", "x" * rng.randrange(40)]) for _ in range(n)],
+        },
+        schema_overrides={"ts": pl.Datetime("us", "UTC")},
+    ).write_parquet(tmp_path / "data" / "rows.parquet", row_group_size=100)
+    spec = tmp_path / "featureflow.yaml"
+    spec.write_text(
+        f"""
+featureflow: 1
+project: large
+sources:
+  events: {{path: "{tmp_path}/data/*.parquet", time: ts}}
+features:
+  t:
+    source: events
+    keys: [k]
+    keep: [v, flag, text]
+    partition: {partition}
+    aggregate:
+      - {{column: v, ops: [sum, max, {{last_k: {{k: 2}}}}, stddev_samp], windows: [10m]}}
+      - {{column: flag, ops: [any], windows: [1m]}}
+"""
+    )
+
+    def built(name: str) -> dict[str, str]:
+        project = ff.Project(
+            spec,
+            store=str(tmp_path / name),
+            scheduler="threads",
+            workers=1,
+            scratch=tmp_path / f"{name}-scratch",
+        )
+        project.build()
+        return live_files(tmp_path / name, "t")
+
+    with mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 1):
+        roomy = built("roomy")
+        with little_memory(80), mock.patch.object(spooling, "write_unit") as at_once:
+            tight = built("tight")
+    assert not at_once.called
+    assert tight == roomy
+
+
+def test_a_window_of_one_key_that_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    rng = random.Random(1)
+    moment = datetime(1969, 12, 28, tzinfo=UTC)
+    frame = events(rng, 0, 60).with_columns(pl.lit(1).alias("card"), pl.lit(moment).alias("ts"))
+    world.write("tx", "0", frame)
+    world.write("rate", "0", rates(rng, 0, 4))
+    with little_memory(20), pytest.raises(ComputeError) as refused:
+        world.build(select=["spend"])
+    text = str(refused.value)
+    assert re.search(r"features\.spend: one window of one key has 60 rows and needs \d\.\d\d GB", text)
+    assert "--memory" in text
+    assert "spend" not in ff.open(str(world.store)).tables()
+    assert list((world.folder / "scratch" / "spill").iterdir()) == []
