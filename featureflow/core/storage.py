@@ -7,8 +7,10 @@ sources by s3fs), or anything else that fsspec knows (``gs://``, ``memory://``);
 from __future__ import annotations
 
 import ctypes
+import errno
 import glob as globbing
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -293,7 +295,7 @@ def write_new(url: str, data: bytes) -> bool:
                 raise
             return True
     target = Path(local_path(url))
-    with _temporary(target, data) as temporary:
+    with full_disks_named(str(target), len(data)), _temporary(target, data) as temporary:
         try:
             os.link(temporary, target)
         except FileExistsError:
@@ -320,7 +322,7 @@ def write_atomic(url: str, data: bytes | memoryview, *, durable: bool = True) ->
             fs.pipe_file(path, bytes(data))
         return
     target = Path(local_path(url))
-    with _temporary(target, data, durable=durable) as temporary:
+    with full_disks_named(str(target), len(data)), _temporary(target, data, durable=durable) as temporary:
         os.replace(temporary, target)
     if durable:
         _sync_folder(target.parent)
@@ -337,6 +339,23 @@ def flush(url: str) -> None:
             os.sync()
     finally:
         os.close(handle)
+
+
+@contextmanager
+def full_disks_named(path: str, wanted: int | None = None) -> Iterator[None]:
+    """Let the error of a full disk say which file, how many bytes, and how many are free."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or "bytes are free" in str(error):
+            raise
+        folder = os.path.dirname(path)
+        while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+            folder = os.path.dirname(folder)
+        disk = shutil.disk_usage(folder)
+        needed = "" if wanted is None else f"{wanted:,} bytes were to be written, "
+        said = f"{error.strerror}: {needed}{disk.free:,} of {disk.total:,} bytes are free"
+        raise OSError(error.errno, said, path) from error
 
 
 @contextmanager

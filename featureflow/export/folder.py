@@ -17,6 +17,7 @@ from featureflow.core.meter import spending
 from featureflow.core.storage import (
     delete,
     exists,
+    full_disks_named,
     is_local,
     join,
     local_path,
@@ -58,6 +59,12 @@ def write_file(folder: str, path: str, buffers: Sequence[Buffer]) -> ShardFile:
         write_atomic(url, b"".join(buffers))
         return ShardFile(path, size, digest.hexdigest())
     target = local_path(url)
+    with full_disks_named(target, size):
+        _write_local(target, buffers)
+    return ShardFile(path, size, digest.hexdigest())
+
+
+def _write_local(target: str, buffers: Sequence[Buffer]) -> None:
     os.makedirs(os.path.dirname(target), exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
     try:
@@ -71,7 +78,6 @@ def write_file(folder: str, path: str, buffers: Sequence[Buffer]) -> ShardFile:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-    return ShardFile(path, size, digest.hexdigest())
 
 
 def is_whole(folder: str, file: ShardFile) -> bool:

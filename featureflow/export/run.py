@@ -12,7 +12,7 @@ from typing import Any
 import featureflow
 from featureflow.contracts.shard_format import ShardOptions
 from featureflow.contracts.shard_manifest import MANIFEST, Manifest, Shard, ShardColumn
-from featureflow.core.errors import ComputeError, FeatureflowError, PlanError
+from featureflow.core.errors import ComputeError, FeatureflowError, PlanError, Unreachable
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.roles import Roles
 from featureflow.core.storage import delete, is_local, join, local_path, walk, write_atomic
@@ -101,10 +101,15 @@ def export_rows(
     Memory: about three chunks (96 MB decoded) or three shards for each thread, whichever is more.
     """
     run = _Run(rows, options, folder, executor, scratch, on_progress or (lambda _stage, _done, _total: None))
-    done = finished(folder, run.identity, replace=replace)
-    if done is None:
-        done = run.export(replace=replace)
-    settle(folder)
+    try:
+        done = finished(folder, run.identity, replace=replace)
+        if done is None:
+            done = run.export(replace=replace)
+        settle(folder)
+    except OSError as error:  # of the folder itself, as a full disk; tasks tell theirs
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise Unreachable(f"{folder}: the export can't be written: {error}") from error
     _forget(run.plan.scratch)
     return done
 

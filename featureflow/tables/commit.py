@@ -123,7 +123,10 @@ def publish(
     on_phase("checked")
     version = _new_version(before, record, operation, after, head.last_commit + 1 if head else 0)
     remembered = _remembered(version, before, record, schema, partition, keys, time, after)
-    name, digest = records.write_record(table_url, remembered, after)
+    try:
+        name, digest = records.write_record(table_url, remembered, after)
+    except OSError as error:
+        raise Unreachable(f"{table_url}: can't be written; nothing was published. {error}") from error
     version = replace(version, record=name, record_digest=digest)
     on_phase("recorded")
     foreign = delta_log.live_files(table_url) if head and head.foreign else None

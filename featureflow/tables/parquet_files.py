@@ -249,9 +249,7 @@ def _published_whole(url: str) -> Iterator[Any]:
     They are not synced one by one, which takes longer than computing them: the commit flushes all files at once.
     """
     target = storage.local_path(url)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
-    try:
+    with storage.full_disks_named(target), _temporary(target) as temporary:
         with _open_local(temporary) as sink:
             yield sink
         with open(temporary, "r+b") as file:
@@ -263,8 +261,17 @@ def _published_whole(url: str) -> Iterator[Any]:
             file.write(seal)
         os.chmod(temporary, 0o644)  # mkstemp gives 0600, and a store is shared
         os.replace(temporary, target)
+
+
+@contextmanager
+def _temporary(target: str) -> Iterator[str]:
+    """A file beside the target that is gone afterwards, unless it was renamed."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(target))
+    os.close(handle)
+    try:
+        yield temporary
     finally:
-        os.close(handle)
         with suppress(FileNotFoundError):
             os.unlink(temporary)
 
