@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.metadata
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -40,6 +42,17 @@ SAME_VERSIONS = ("featureflow", "pyarrow", "polars", "numpy", "numba")
 PATIENCE_SECONDS = 60.0
 
 
+def own_versions() -> tuple[tuple[str, str | None], ...]:
+    """Libraries of this process that have to be the same everywhere; of Python the first two numbers."""
+    found: list[tuple[str, str | None]] = [("python", "{}.{}".format(*sys.version_info))]
+    for name in SAME_VERSIONS:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            found.append((name, None))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """What the driver tells all workers; plain data, small, without secrets.
@@ -57,6 +70,8 @@ class WorkerSettings:
         How slices get from the task that wrote them to the one that reads them; None: chosen by the build.
     driver
         Host name and process of the driver: a worker in that very process changes nothing there.
+    versions
+        The driver's libraries, which a worker that joins later compares with its own.
     """
 
     scratch: str
@@ -64,6 +79,7 @@ class WorkerSettings:
     cache_bytes: int | None = None
     exchange: Literal["local", "shared", "store"] | None = None
     driver: tuple[str, int] = field(default_factory=lambda: (socket.gethostname(), os.getpid()))
+    versions: tuple[tuple[str, str | None], ...] = field(default_factory=own_versions)
 
     @property
     def is_here(self) -> bool:
@@ -92,10 +108,25 @@ class EnvironmentPlugin(WorkerPlugin):
             return
         settle(host_of(worker.address), os.environ.get("FEATUREFLOW_SCRATCH"))
         scratch = own_scratch(settings.scratch)
+        differences = other_versions(settings)
+        if differences:
+            _report[:] = [WorkerReport(scratch, problem=differences)]
+            return
         _report[:] = [prepare_process(scratch, str(worker.local_directory))]
         await asyncio.to_thread(load_modules)
         # nobody waits for machine code: where it has to be compiled that takes a while, and few tasks need all of it
         threading.Thread(target=warm_kernels, name="featureflow-warm", daemon=True).start()
+
+
+def other_versions(settings: WorkerSettings) -> str:
+    """What is wrong with this worker's libraries; empty if nothing is."""
+    pairs = zip(own_versions(), settings.versions, strict=True)
+    differ = [f"{name} {here}, not {there}" for (name, here), (_, there) in pairs if here != there]
+    if not differ:
+        return ""
+    return (
+        f"its libraries differ from the driver's ({'; '.join(differ)}). End it, or install the same versions."
+    )
 
 
 def environment_plugins(settings: WorkerSettings) -> list[WorkerPlugin]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import types
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any, ClassVar
 import pytest
 
 from featureflow.core.errors import PlanError, Unreachable
-from featureflow.execute import clusters, environment, host
+from featureflow.execute import clusters, environment, host, workers
 from featureflow.execute.cluster_classes import complete
 from featureflow.execute.clusters import Wish, allowed_classes, security_of
 from featureflow.execute.executors import ThreadExecutor, open_executor
-from featureflow.execute.workers import WorkerSettings, refuse_other_versions
+from featureflow.execute.workers import EnvironmentPlugin, WorkerSettings, refuse_other_versions, run_prepared
 from featureflow.spec.load import load_text
 from featureflow.spec.targets import Target, Tls, written_secrets
 
@@ -271,6 +272,20 @@ def test_other_versions_are_refused_with_a_table() -> None:
         refuse_other_versions(Versions(versions(), scheduler=versions(pyarrow="9")))  # type: ignore[arg-type]
 
 
+def test_a_worker_that_joins_later_with_other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets the plugin from Dask, and refuses every task."""
+    monkeypatch.setattr(host, "_this", type(host._this)())
+    monkeypatch.setattr(workers, "_report", [])
+    mine = tuple((name, "0.1" if name == "polars" else version) for name, version in workers.own_versions())
+    settings = WorkerSettings("/scratch", driver=("elsewhere", 1), versions=mine)
+    worker: Any = types.SimpleNamespace(address="tcp://10.0.0.7:1", local_directory="/tmp/dask")
+    asyncio.run(EnvironmentPlugin(settings).setup(worker))
+    with pytest.raises(Unreachable, match=r"worker 10\.0\.0\.7: its libraries differ.*polars .*, not 0\.1"):
+        run_prepared(abs, -1)
+    monkeypatch.setattr(workers, "_report", [])
+    assert run_prepared(abs, -1) == 1
+
+
 # ---------------------------------------------------------------- a worker's process
 
 
@@ -322,4 +337,6 @@ def test_all_the_usual_kernels_are_warmed() -> None:
     from featureflow.execute.warming import OPS, load_modules, warm_kernels
 
     load_modules()
-    assert warm_kernels() == 2 * len(OPS)  # one that fails is left to the task that needs it, and is not counted
+    assert warm_kernels() == 2 * len(
+        OPS
+    )  # one that fails is left to the task that needs it, and is not counted
