@@ -11,13 +11,15 @@ import ctypes
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.dask_executor import DaskExecutor
 from featureflow.execute.environment import WORKER_ENVIRONMENT
 from featureflow.execute.task import Task
 from featureflow.spec.targets import Target
+
+if TYPE_CHECKING:
+    from featureflow.execute.dask_executor import DaskExecutor
 
 __all__ = [
     "WORKER_ENVIRONMENT",
@@ -28,6 +30,15 @@ __all__ = [
     "open_executor",
     "usable_cores",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Dask is loaded where a cluster is asked for: builds on threads need none of it."""
+    if name == "DaskExecutor":
+        from featureflow.execute.dask_executor import DaskExecutor
+
+        return DaskExecutor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Executor(Protocol):
@@ -160,6 +171,7 @@ def open_executor(
         return ThreadExecutor(workers or target.threads or usable_cores())
 
     from featureflow.execute import clusters
+    from featureflow.execute.dask_executor import DaskExecutor
     from featureflow.execute.workers import WorkerSettings
 
     settings = WorkerSettings(scratch, store_url, target.cache, target.exchange)
