@@ -45,7 +45,8 @@ class Ragged:
     @property
     def rooms(self) -> Longs:
         """Bytes of each, with the zeros."""
-        return -(-self.lengths // self.align) * self.align
+        lengths = self.lengths
+        return lengths if self.align == 1 else -(-lengths // self.align) * self.align
 
 
 #: bytes that all records share, an array of one row for each record, or bytes of any length
@@ -130,23 +131,23 @@ def interleave(parts: Sequence[Part], n_records: int) -> tuple[Bytes, Longs]:
         return table.reshape(-1), np.arange(n_records + 1, dtype=np.int64) * table.shape[1]
     grouped = _grouped(parts, n_records)
     offsets = np.zeros(n_records + 1, np.int64)
-    for part in grouped:
-        offsets[1:] += part.rooms if isinstance(part, Ragged) else _width(part)
+    rooms = [part.rooms if isinstance(part, Ragged) else np.int64(_width(part)) for part in grouped]
+    for room in rooms:
+        offsets[1:] += room
     np.cumsum(offsets, out=offsets)
     padded = any(isinstance(part, Ragged) and part.align > 1 for part in grouped)
     out = np.zeros(offsets[-1], np.uint8) if padded else np.empty(offsets[-1], np.uint8)
     starts = offsets[:-1].copy()
-    for part in grouped:
+    for part, room in zip(grouped, rooms, strict=True):
         if isinstance(part, Ragged):
             _scatter(out, starts, part.data, part.offsets[:-1], part.lengths)
-            starts += part.rooms
         else:
             width = _width(part)
             flat = np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part.reshape(-1)
             step = 0 if isinstance(part, bytes) else width
             at = np.arange(n_records, dtype=np.int64) * step
             _scatter(out, starts, flat, at, np.full(n_records, width, np.int64))
-            starts += width
+        starts += room
     return out, offsets
 
 

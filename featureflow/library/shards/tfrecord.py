@@ -82,8 +82,10 @@ def _numbers(lengths: Longs) -> Part:
 
 def _varint_sizes(lengths: Longs) -> Longs:
     sizes = np.ones_like(lengths)
-    for bits in range(7, 63, 7):
+    longest, bits = int(lengths.max(initial=0)), 7
+    while longest >> bits:
         sizes += lengths >= (1 << bits)
+        bits += 7
     return sizes
 
 
