@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: So long a request is repeated while the store does not answer or says 5xx: longer than a restart of a server takes.
 PATIENCE = timedelta(seconds=40)
+#: A store that never answered this process gets less: its URL or endpoint may be wrong.
+FIRST = timedelta(seconds=25)
 #: After a store was given up, requests to it get only so long, for this many seconds: a build that ends because the
 #: store is dead must not wait again for each thing that it does at its end.
 BRIEF, _DEAD_FOR = timedelta(seconds=2), 60.0
@@ -82,6 +84,7 @@ _lock = threading.Lock()
 _accounts: dict[int, Account] = {}
 _stores: dict[tuple[int, str, timedelta], Any] = {}
 _given_up: dict[str, float] = {}
+_answered: set[str] = set()
 _process = 0  # that started the client's threads; a forked child has none of them
 
 
@@ -159,7 +162,17 @@ def connect(url: str) -> tuple[S3Store, str]:
 
 def patience(url: str) -> timedelta:
     """How long requests to this store are repeated: brief while it is known to be dead."""
-    return BRIEF if time.monotonic() - _given_up.get(_place(url), -_DEAD_FOR) < _DEAD_FOR else PATIENCE
+    place = _place(url)
+    if time.monotonic() - _given_up.get(place, -_DEAD_FOR) < _DEAD_FOR:
+        return BRIEF
+    return PATIENCE if place in _answered else min(FIRST, PATIENCE)
+
+
+def answered(url: str) -> None:
+    """Remember that the store is alive."""
+    place = _place(url)
+    _answered.add(place)
+    _given_up.pop(place, None)
 
 
 def _store(bucket: str, found: Account, patience: timedelta) -> S3Store:
@@ -239,7 +252,9 @@ def asking(url: str) -> Iterator[None]:
 
     try:
         yield
+        answered(url)
     except FileNotFoundError as error:
+        answered(url)
         if "NoSuchBucket" in str(error):
             raise SourceError(_no_bucket(url)) from None
         raise
@@ -275,6 +290,28 @@ def insist(url: str, ask: Callable[[], Answer]) -> Answer:
             if "HTTP error" not in str(error) or time.monotonic() > until:
                 raise
         time.sleep(_PAUSE)
+
+
+def listing(url: str, ask: Callable[[], Answer]) -> Answer:
+    """Repeat a listing of s3fs, which gives up after some seconds, for as long as other requests are repeated."""
+    until = time.monotonic() + patience(url).total_seconds()
+    while True:
+        try:
+            found = ask()
+        except (FileNotFoundError, PermissionError):
+            answered(url)
+            raise
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        except Exception as error:
+            # botocore's own errors of a connection have no base that is in the standard library
+            if time.monotonic() > until or "onnect" not in type(error).__name__:
+                raise
+        else:
+            answered(url)
+            return found
+        time.sleep(1)
 
 
 def _no_bucket(url: str) -> str:

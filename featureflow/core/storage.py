@@ -12,13 +12,12 @@ import glob as globbing
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 
 from featureflow.core import s3, s3_objects
@@ -27,8 +26,6 @@ from featureflow.core.urls import WHERE_THEY_BELONG, has_credentials
 
 _WILDCARDS = frozenset("*?[")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +201,7 @@ def _remote_files(url: str) -> Iterator[RawFile]:
             return fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
 
         try:
-            listed = _patiently(find) if s3.is_s3(url) else find()
+            listed = s3.listing(url, find) if s3.is_s3(url) else find()
         except FileNotFoundError:
             listed = {}
     root = _fixed_part(path) if is_glob else path.rstrip("/") + "/"
@@ -214,24 +211,6 @@ def _remote_files(url: str) -> Iterator[RawFile]:
         yield RawFile(
             str(fs.unstrip_protocol(name)), int(info["size"]), _remote_version(info), _hive(name[len(root) :])
         )
-
-
-def _patiently(ask: Callable[[], Result]) -> Result:
-    """Repeat what a store did not do, as long as its own client would; s3fs gives up after some seconds."""
-    until = time.monotonic() + s3.PATIENCE.total_seconds()
-    while True:
-        try:
-            return ask()
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError:
-            if time.monotonic() > until:
-                raise
-        except Exception as error:
-            # botocore's own errors of a connection have no base that is in the standard library
-            if time.monotonic() > until or "onnect" not in type(error).__name__:
-                raise
-        time.sleep(1)
 
 
 def _remote_version(info: dict[str, Any]) -> str:

@@ -156,3 +156,24 @@ def test_accounts_are_not_pickled(s3):
 def s3_account() -> s3.Account:
     """The account of this environment."""
     return s3.account()
+
+
+def test_a_dead_store_is_waited_for_once_and_given_patience_again_when_it_lives(s3, bucket):
+    from datetime import timedelta
+
+    from featureflow.core import s3 as client
+    from featureflow.core.errors import Unreachable
+
+    with FaultProxy(s3.endpoint) as proxy, variables(environment_of(proxy.url)):
+        assert client.patience(bucket) == client.FIRST, "it never answered"
+        storage.write_atomic(f"{bucket}/a", b"1")
+        assert client.patience(bucket) == client.PATIENCE
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "PATIENCE", timedelta(seconds=0.3))
+            proxy.add(Rule("status", status=503))
+            with pytest.raises(Unreachable, match="can't be reached"):
+                storage.read_bytes(f"{bucket}/a")
+        assert client.patience(bucket) == client.BRIEF
+        proxy.clear()
+        assert storage.read_bytes(f"{bucket}/a") == b"1"
+        assert client.patience(bucket) == client.PATIENCE

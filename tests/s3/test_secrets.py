@@ -112,7 +112,8 @@ def test_no_command_prints_a_secret(profile, tmp_path, monkeypatch):
 
 
 def test_no_error_tells_a_secret(s3_server, bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(s3, "PATIENCE", timedelta(seconds=0.5))
+    monkeypatch.setattr(s3, "PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(s3, "BRIEF", timedelta(seconds=0.1))
     attempts = {
         "wrong key": {"AWS_ACCESS_KEY_ID": "NOBODY"},
         "dead": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
