@@ -165,7 +165,7 @@ class Project:
         full
             Compute everything again.
         """
-        with self._site(None) as site:
+        with self._site(None, planning=True) as site:
             return self._plan(site, select, exclude, start, end, full)
 
     def _plan(
@@ -327,7 +327,7 @@ class Project:
                 made = dataset.rows(plan.input)
             return beside(frame, made, dataset.own_columns)
 
-    def _site(self, progress: Progress | None) -> AbstractContextManager[Site]:
+    def _site(self, progress: Progress | None, *, planning: bool = False) -> AbstractContextManager[Site]:
         from featureflow.execute.opening import Where, open_site
 
         where = Where(
@@ -338,6 +338,7 @@ class Project:
             self.workers,
             self.memory_bytes,
             self.target,
+            planning,
         )
         return open_site(where, progress)
 

@@ -134,6 +134,7 @@ def open_executor(
     target: Target | None = None,
     store_url: str = "",
     note: Callable[[str], None] = lambda _: None,
+    planning: bool = False,
 ) -> Executor:
     """Open what ``--scheduler`` or a target names.
 
@@ -156,6 +157,9 @@ def open_executor(
         What workers must be able to see; empty for nothing.
     note
         Gets lines for people while something takes long.
+    planning
+        Whether only a plan is made: then a cluster that would have to be started is not, if the target says how large
+        it is (``workers`` or ``adaptive``, ``threads``, ``memory``).
 
     Raises
     ------
@@ -169,6 +173,11 @@ def open_executor(
         scheduler = "threads" if usable_cores() <= 4 else "local"
     if client is None and scheduler == "threads":
         return ThreadExecutor(workers or target.threads or usable_cores())
+
+    if planning and client is None and scheduler is None:
+        planned = _as_large_as(target, workers, memory_bytes)
+        if planned is not None:
+            return planned
 
     from featureflow.execute import clusters
     from featureflow.execute.dask_executor import DaskExecutor
@@ -187,3 +196,16 @@ def open_executor(
     raise PlanError(
         f"--scheduler {scheduler!r} is unknown. Give threads, local or an address such as tcp://host:8786."
     )
+
+
+def _as_large_as(target: Target, workers: int | None, memory_bytes: int | None) -> Executor | None:
+    """Threads of this process that plan as the target's cluster would; None if the target does not say how large."""
+    from featureflow.execute.sizing import WORKER_SHARE
+
+    n_workers = target.adaptive.maximum if target.adaptive else workers
+    if n_workers is None or target.threads is None or memory_bytes is None:
+        return None
+    executor = ThreadExecutor(usable_cores())
+    executor.capacity, executor.threads = n_workers * target.threads, target.threads
+    executor.memory_bytes = int(WORKER_SHARE * memory_bytes)
+    return executor

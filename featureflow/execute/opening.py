@@ -23,7 +23,7 @@ class Where:
     """Where somebody wants to build.
 
     ``scheduler``, ``workers``, ``memory_bytes`` and ``scratch`` are what the command line or a notebook say, else the
-    target; ``client`` is a ``distributed.Client`` of the user's.
+    target; ``client`` is a ``distributed.Client`` of the user's. ``planning``: nothing is going to be built.
     """
 
     store_url: str
@@ -33,6 +33,7 @@ class Where:
     workers: int | None = None
     memory_bytes: int | None = None
     target: Target = field(default_factory=Target)
+    planning: bool = False
 
 
 @contextmanager
@@ -57,6 +58,7 @@ def open_site(where: Where, progress: Progress | None = None) -> Iterator[Site]:
             target=where.target,
             store_url=where.store_url,
             note=shown.note,
+            planning=where.planning,
         )
         if executor.dashboard:
             shown.note(f"Dask's dashboard: {executor.dashboard}")

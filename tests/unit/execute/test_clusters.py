@@ -208,6 +208,21 @@ def test_threads_need_no_cluster() -> None:
     executor.close()
 
 
+def test_a_plan_starts_no_cluster() -> None:
+    """If the target says how large it is; else only the cluster knows."""
+    text = "{cluster: {class: dask_jobqueue.SLURMCluster}, adaptive: {maximum: 40}, threads: 4, memory: 16GB}"
+    given = {"target": target(text), "memory_bytes": 16 * 10**9, "scratch": "/scratch", "planning": True}
+    executor = open_executor(None, **given)
+    assert isinstance(executor, ThreadExecutor)
+    assert (executor.capacity, executor.threads) == (160, 4)
+    assert executor.memory_bytes is not None
+    assert executor.memory_bytes < 16 * 10**9
+    executor.close()
+    given["target"] = target("{cluster: {class: not.allowed}, adaptive: {maximum: 40}}")
+    with pytest.raises(PlanError, match="is not allowed"):
+        open_executor(None, **given)
+
+
 def test_an_unknown_name() -> None:
     with pytest.raises(PlanError, match="'slurm' is unknown"):
         open_executor("slurm", scratch="/scratch")
