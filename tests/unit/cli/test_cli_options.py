@@ -92,7 +92,7 @@ def test_every_command_has_help_and_is_listed() -> None:
         assert command.help
     assert set(application.commands) == {
         "init", "demo", "validate", "compile", "test", "plan", "build", "export", "ls", "show", "history", "diff",
-        "lineage", "tag", "restore", "gc", "verify", "profile",
+        "lineage", "tag", "restore", "gc", "verify", "profile", "doctor",
     }  # fmt: skip
 
 
