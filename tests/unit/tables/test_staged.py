@@ -65,3 +65,15 @@ def test_an_error_of_one_request_is_not_lost() -> None:
         find_finished("memory://refused", _paths(4))
     with mock.patch.object(staged, "find_staged", side_effect=CorruptionError("damaged")):
         assert find_finished("memory://refused", _paths(4)) == {}
+
+
+def test_folders_that_are_not_there_cost_one_request() -> None:
+    url = "memory://staged-fresh"
+    paths = [file_path("day", f"2026-{1 + i // 28:02d}-{1 + i % 28:02d}", 0, f"{i:08x}") for i in range(60)]
+    written = _write(url, paths[17])
+    with (
+        mock.patch.object(storage, "list_names", wraps=storage.list_names) as listed,
+        mock.patch.object(staged, "file_size", wraps=staged.file_size) as asked,
+    ):
+        assert find_finished(url, paths) == {paths[17]: written}
+    assert (listed.call_count, asked.call_count) == (1, 1)
