@@ -6,8 +6,12 @@ in an object store are read by ranges of bytes: the footer, which is remembered,
 
 from __future__ import annotations
 
+import json
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from contextlib import suppress
 from threading import Lock
 
 import pyarrow as pa
@@ -15,7 +19,7 @@ import pyarrow as pa
 from featureflow.core.errors import FetchFailed
 from featureflow.core.meter import counted, moved, spent
 from featureflow.core.storage import is_local
-from featureflow.execute.arrow_footer import Footer, footer_bytes, parse_footer, read_message
+from featureflow.execute.arrow_footer import Footer, checked, footer_bytes, parse_footer, read_message
 from featureflow.execute.manifest import Holders, read_holders
 from featureflow.execute.places import Wanted, here, on_disk
 from featureflow.execute.ranges import read_ranges, read_tails
@@ -107,7 +111,18 @@ def _gather(
 def _mapped(path: str, bucket: int) -> pa.RecordBatch:
     # closing gives the descriptor back, of which a process has a thousand; the mapping lives as long as its batches
     with pa.memory_map(path) as file, pa.ipc.open_file(file) as reader:
-        batch = reader.get_batch(bucket)
+        found = reader.get_batch_with_custom_metadata(bucket)
+        rows = json.loads((reader.schema.metadata or {}).get(b"rows", b"null"))
+    batch = found.batch
+    try:
+        checked(batch, (found.custom_metadata or {}).get(b"sum"))
+        if rows is not None and rows[bucket] != batch.num_rows:
+            raise ValueError("it says another number of rows")
+    except (ValueError, IndexError, TypeError) as error:
+        # as good as none: what looks for the file next makes it again
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        raise OSError(f"{path} is damaged and was removed: {error}. Build again.") from error
     moved("exchange:local", batch.nbytes)
     return batch
 
@@ -189,14 +204,15 @@ def _tails(urls: Sequence[str]) -> dict[str, tuple[Footer, bytes]]:
     longer = {
         url: size
         for url, tail in tails.items()
-        if tail is not None and (size := footer_bytes(tail)) > len(tail)
+        if tail is not None and tail.endswith(b"ARROW1") and (size := footer_bytes(tail)) > len(tail)
     }
     tails.update(zip(longer, read_tails(list(longer), list(longer.values())), strict=True))
     for url, tail in tails.items():
         if tail is not None:
-            footer = parse_footer(tail)
-            _footers.put(url, footer)
-            found[url] = (footer, tail)
+            with suppress(ValueError):  # damaged: as good as none, and made again
+                footer = parse_footer(tail)
+                _footers.put(url, footer)
+                found[url] = (footer, tail)
     return found
 
 
