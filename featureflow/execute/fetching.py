@@ -11,7 +11,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from contextlib import suppress
 from threading import Lock
 
 import pyarrow as pa
