@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import moved, spending, spent
 from featureflow.core.storage import is_local, join, read_bytes, write_atomic
+from featureflow.execute.arrow_footer import signed
 from featureflow.execute.disk_space import write_error
 from featureflow.execute.fetching import store_footers
 from featureflow.execute.places import SCRATCH, here, on_disk
@@ -275,11 +276,14 @@ def write_buckets(table: pa.Table, buckets: NDArray[np.int64], n_buckets: int, p
 
 
 def _taken(table: pa.Table, order: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[pa.Table]:
-    """The same of rows in any order: no second copy of all of them."""
-    start = 0
-    for count in counts.tolist():
-        yield take_rows(table, order[start : start + count]) if count else table.slice(0, 0)
-        start += count
+    """The same of rows in any order, a sixteenth of them at a time: no second copy of all."""
+    ends = np.cumsum(counts)
+    start = first = 0
+    while first < len(counts):
+        last = max(first + 1, int(np.searchsorted(ends, start + table.num_rows // 16, side="right")))
+        end = int(ends[last - 1])
+        yield from _slices(take_rows(table, order[start:end]).combine_chunks(), counts[first:last])
+        first, start = last, end
 
 
 def _slices(table: pa.Table, counts: NDArray[np.int64]) -> Iterator[pa.Table]:
@@ -330,7 +334,8 @@ def _write_batches(
             if writer is None:
                 writer = stack.enter_context(pa.ipc.new_file(sink, piece.schema.with_metadata(metadata)))
             batches = piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=piece.schema)]
-            writer.write_batch(batches[0].replace_schema_metadata(metadata))
+            batch, told = signed(batches[0].replace_schema_metadata(metadata))
+            writer.write_batch(batch, custom_metadata=told)
 
 
 def plain_arrow(frame: pl.DataFrame) -> pa.Table:

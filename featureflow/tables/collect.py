@@ -127,6 +127,10 @@ def _unneeded(
         released.update((file.path, published) for file in read_state(table_url, version).files)
     recorded = {versions.read_version(table_url, n).record for n in versions.list_versions(table_url)}
     for path, size, changed in storage.walk(table_url):
+        if path.rpartition("/")[2].startswith(".tmp-"):  # of a writer that was killed, wherever it wrote
+            if changed < before:
+                yield path, size
+            continue
         if path in needed or path.startswith(f"{layout.LOG}/"):
             continue
         if path.startswith("_ff/"):

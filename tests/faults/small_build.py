@@ -106,6 +106,37 @@ def build_counted(spec: str, store: str, scratch: str, log: str, limit: int | No
         return build(spec, store, scratch)
 
 
+def build_dying(spec: str, store: str, scratch: str, log: str, limit: int) -> str:
+    """Build; before operation number ``limit`` on a file of the store the process dies. ``log`` lists them."""
+    import os
+    import signal
+    import tempfile
+    import threading
+
+    lock = threading.Lock()
+    done = 0
+
+    def guarded(real: Any) -> Any:
+        def operation(*arguments: Any, **named: Any) -> Any:
+            nonlocal done
+            where = str(named["dir"] if "dir" in named else arguments[0])
+            if where.startswith(store):
+                with lock:
+                    if done == limit:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    done += 1
+                    with open(log, "a") as file:
+                        file.write(f"{real.__name__} {where}\n")
+            return real(*arguments, **named)
+
+        return operation
+
+    for name in ("replace", "unlink", "rmdir", "mkdir", "link", "chmod"):
+        setattr(os, name, guarded(getattr(os, name)))
+    tempfile.mkstemp = guarded(tempfile.mkstemp)
+    return build(spec, store, scratch)
+
+
 @dataclass(frozen=True)
 class Sight:
     """What a reader sees: version and content of each table, content of the export; None where there is nothing."""
