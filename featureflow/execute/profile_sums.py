@@ -113,13 +113,19 @@ class Concurrency:
         order = np.argsort(times, kind="stable")
         self._times, self._running = times[order], np.cumsum(steps[order])
 
-    def idle(self, start: float, end: float, slots: int) -> float:
-        """Thread-seconds in which fewer tasks ran than there are slots."""
+    def over(self, start: float, end: float, slots: int) -> tuple[float, float]:
+        """Thread-seconds that there were in a stretch of time, and those in which no task ran.
+
+        How many slots there are is noted when tasks are sent and received: a new worker may have been running one for
+        minutes by then. So a task that runs has a slot.
+        """
         first, last = np.searchsorted(self._times, (start, end), side="right")
         edges = np.concatenate(((start,), self._times[first:last], (end,)))
         before = self._running[first - 1] if first else 0
         running = np.concatenate(((before,), self._running[first:last]))
-        return float((np.diff(edges) * np.maximum(0, slots - running)).sum())
+        lengths = np.diff(edges)
+        available = float((lengths * np.maximum(running, slots)).sum())
+        return available, float((lengths * np.maximum(0, slots - running)).sum())
 
 
 def _slots_of(segment: Segment) -> list[tuple[float, float, int]]:
@@ -132,9 +138,8 @@ def _slots_of(segment: Segment) -> list[tuple[float, float, int]]:
 
 def _stage(profiler: Profiler, name: str, sums: StageSums, busy: Concurrency, rows: int) -> dict[str, Any]:
     segments = [one for one in profiler.segments if one.is_stage and one.name == name]
-    stretches = [stretch for segment in segments for stretch in _slots_of(segment)]
-    available = sum((b - a) * n for a, b, n in stretches)
-    idle = sum(busy.idle(*stretch) for stretch in stretches)
+    found = [busy.over(*stretch) for segment in segments for stretch in _slots_of(segment)]
+    available, idle = (sum(part) for part in zip(*found, strict=True)) if found else (0.0, 0.0)
     seconds, details = _split(sums.seconds, sums.busy)
     waited = sum(segment.driver.get(WAITING, 0.0) for segment in segments)
     length = sum(segment.length for segment in segments)

@@ -251,6 +251,22 @@ def test_slots_that_come_and_go_are_counted_while_they_are_there() -> None:
     assert found["spent"]["idle"] == pytest.approx(found["available"])
 
 
+def test_a_task_that_runs_has_a_slot() -> None:
+    """A worker that came while the driver waited for results has run tasks before anybody counted it."""
+    profiler = Profiler()
+    profiler.executor = ThreadExecutor(1)
+    begun = time.monotonic()
+    profiler.submitted([Task(str(i), work, (), f"t: read, {i}") for i in range(3)], 1)
+    time.sleep(3 * UNIT)
+    clockwork = Clockwork()
+    done = [(str(i), clockwork.record(str(i), i, begun, 3 * UNIT), None) for i in range(3)]
+    profiler.returned(done, 3)
+    found = stage(profile_of(profiler, {}), "t: read")
+    profiler.executor.close()
+    assert found["available"] == pytest.approx(9 * UNIT, rel=0.2)
+    assert found["accounted"] == pytest.approx(1, abs=0.05)
+
+
 def test_many_tasks_make_a_profile_of_a_bounded_size() -> None:
     profiler = Profiler()
     profiler.executor = ThreadExecutor(1)
