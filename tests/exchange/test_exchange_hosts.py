@@ -51,7 +51,7 @@ def build(world: DatasetWorld, hosts: Hosts, store: Path, mode: str | None, monk
         return project.build()
 
 
-@pytest.mark.parametrize("mode", [None, "local", "store"])
+@pytest.mark.parametrize("mode", [None, "store"])
 def test_hosts_without_a_common_disk_make_the_same_files(
     world: DatasetWorld,
     reference: dict[str, str],
