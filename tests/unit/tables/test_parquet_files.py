@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featureflow.core.errors import CorruptionError, TableError
+from featureflow.core.meter import metering
 from featureflow.tables import parquet_files
 from featureflow.tables.parquet_files import StagedFile, delta_stats, find_staged, write_file
 
@@ -114,6 +115,29 @@ def test_same_rows_same_bytes_whatever_the_chunks(tmp_path: Path) -> None:
         write(same, tmp_path / str(i))
         digests.add(hashlib.sha256((tmp_path / str(i) / PATH).read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+def test_what_is_measured_has_the_same_bytes(tmp_path: Path) -> None:
+    """While somebody measures, the writes are seen one by one."""
+    table = rows()
+    plain = write(table, tmp_path / "plain")
+    with metering() as found:
+        measured = write(table, tmp_path / "measured")
+    assert measured == plain
+    files = [(tmp_path / name / PATH).read_bytes() for name in ("plain", "measured")]
+    assert files[0] == files[1]
+    assert found.bytes["write"] == len(files[0])
+    assert set(found.seconds) == {"encode", "write", "compute:statistics"}
+
+
+def test_a_full_disk_is_told_while_somebody_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parquet_files, "moved", full)
+    with metering(), pytest.raises(OSError, match="No space left"):
+        write(rows(), tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_footer_gives_the_handle_back(tmp_path: Path) -> None:
