@@ -16,6 +16,8 @@ from featureflow.execute.task import Task
 
 #: Bytes of unique columns that one task compares.
 BUCKET_BYTES = 256 << 20
+#: A task holds them about so often: as they are, as numbers, as ranks, sorted.
+COPIES = 6
 
 
 def drop_duplicates(site: Site, readable: Readable, unique: tuple[str, ...]) -> Readable:
@@ -54,7 +56,8 @@ def repeated_rows(site: Site, readable: Readable, unique: tuple[str, ...]) -> tu
     source = readable.input
     roles = [name for name in (source.created, source.sequence, source.time) if name]
     columns = tuple(dict.fromkeys((*unique, *roles)))
-    n_buckets = max(1, sum(chunk.rows for chunk in readable.chunks) * 24 * len(columns) // BUCKET_BYTES)
+    bucket_bytes = min(BUCKET_BYTES, site.budget.task_bytes // COPIES)
+    n_buckets = max(1, sum(chunk.rows for chunk in readable.chunks) * 24 * len(columns) // bucket_bytes)
     job = Rekey(
         readable.reader,
         columns,

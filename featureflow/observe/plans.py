@@ -225,6 +225,8 @@ def _facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
         if "budget_bytes" in estimate:
             share = estimate["task_bytes"] / max(1, estimate["budget_bytes"])
             text += f" of {size(estimate['budget_bytes'])} ({f'{share:.0%}' if share >= 0.01 else '< 1%'})"
+        if estimate.get("spilled_bytes"):
+            text += "; what is more goes through sorted runs on scratch"
         facts.append(("memory", text))
     return facts
 

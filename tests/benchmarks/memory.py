@@ -11,13 +11,14 @@ because a worker had too much. Rows of both builds are compared by hash before a
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Watched:
     """What was seen of the workers during a build."""
 
     peak: dict[str, int] = field(default_factory=dict)
-    last: dict[str, int] = field(default_factory=dict)
+    cpu: dict[int, float] = field(default_factory=dict)
     processes: dict[str, set[int]] = field(default_factory=dict)
 
     @property
@@ -75,10 +76,11 @@ class Watcher(threading.Thread):
                     continue
                 self.found.processes.setdefault(str(name), set()).add(pid)
                 try:
-                    rss = psutil.Process(pid).memory_info().rss
+                    process = psutil.Process(pid)
+                    rss, times = process.memory_info().rss, process.cpu_times()
                 except psutil.Error:
                     continue
-                self.found.last[str(name)] = rss
+                self.found.cpu[pid] = times.user + times.system
                 self.found.peak[str(name)] = max(rss, self.found.peak.get(str(name), 0))
 
     def stop(self) -> Watched:
@@ -101,9 +103,8 @@ class Measured:
     driver_peak: int
     restarts: int
     spilled: int
-    planned_spill: int
+    cpu: float
     tasks: int
-    task_bytes: int
     warnings: list[str]
 
     @property
@@ -178,8 +179,6 @@ def build(source: Path, folder: Path, limit: int, options: argparse.Namespace) -
         found = watcher.stop()
         spilled = spilled_bytes(client)
         driver_peak = driver.memory_info().rss
-    print("resident at the end, MiB:", *(held >> 20 for held in found.last.values()))
-    planned = sum(getattr(stage, "spilled", 0) for stage in report.stages)
     tasks = sum(stage.tasks for stage in report.stages)
     rows = report.tables[0].rows
     return Measured(
@@ -192,9 +191,8 @@ def build(source: Path, folder: Path, limit: int, options: argparse.Namespace) -
         driver_peak,
         found.restarts,
         spilled,
-        planned,
+        sum(found.cpu.values()),
         tasks,
-        0,
         list(report.warnings),
     )
 
@@ -241,7 +239,9 @@ def extra_columns(extra: int) -> list[str]:
 
 def line(name: str, one: Measured, roomy: Measured | None) -> list[str]:
     """Row of the table."""
-    ratio = "" if roomy is None else f"{one.rows / one.seconds / (roomy.rows / roomy.seconds):.2f}"
+    ratios = ["", ""]
+    if roomy is not None:
+        ratios = [f"{roomy.seconds / one.seconds:.2f}", f"{roomy.cpu / one.cpu:.2f}"]
     return [
         name,
         f"{one.workers} x {one.limit / 2**20:.0f}",
@@ -254,14 +254,15 @@ def line(name: str, one: Measured, roomy: Measured | None) -> list[str]:
         f"{one.tasks}",
         f"{one.seconds:.1f}",
         f"{one.rows / one.seconds:,.0f}",
-        ratio,
+        f"{one.cpu:.0f}",
+        *ratios,
         f"{one.driver_peak / 2**20:.0f}",
     ]
 
 
 HEADER = [
     "", "limit MiB", "decoded MiB", "of limits", "peak MiB", "of limit", "restarts", "Dask spilled", "tasks",
-    "s", "rows/s", "of roomy", "driver MiB",
+    "s", "rows/s", "CPU s", "of roomy", "by CPU", "driver MiB",
 ]  # fmt: skip
 
 
@@ -285,6 +286,8 @@ def compare(folder: Path, options: argparse.Namespace) -> str:
         shutil.rmtree(here)
     if len(set(seen.values())) > 1:
         raise SystemExit(f"the rows differ: {seen}")
+    if options.json:
+        options.json.write_text(json.dumps({name: asdict(one) for name, one in kept.items()}))
     rows = [line(name, one, kept.get("roomy")) for name, one in kept.items()]
     return table([HEADER, *rows])
 
@@ -305,6 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", help="little or roomy")
     parser.add_argument("--unchecked", action="store_true", help="do not compare the rows")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--workdir", type=Path, help="a folder on local disk; a temporary one when omitted")
     options = parser.parse_args(arguments)
     print(f"{platform.platform()}, Python {platform.python_version()}")
