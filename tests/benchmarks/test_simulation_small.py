@@ -6,7 +6,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from benchmarks import simulation
+from benchmarks import simulation, two_workers
 
 from featureflow.tables import parquet_files, staged
 
@@ -62,3 +62,8 @@ def test_years_of_history_need_no_more_buckets_than_one(tmp_path: Path) -> None:
         assert plan.estimate["task_bytes"] < plan.estimate["budget_bytes"]
     # less than the run of three look-backs (of a day each) that a task should hold: what there is decides
     assert found[2] < found[400] == found[1600] <= 2 * found[2]
+
+
+def test_one_and_two_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_workers.main(["--rows", "3000", "--days", "6", "--runs", "1", "--workdir", str(tmp_path)])
+    assert "equal files" in capsys.readouterr().out

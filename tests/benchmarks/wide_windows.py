@@ -57,7 +57,7 @@ def write_spec(folder: Path, source: Path) -> Path:
     return path
 
 
-def build(spec: Path, store: Path, log: Path) -> Run:
+def build(spec: Path, store: Path, log: Path, *options: str) -> Run:
     """Build with the command line; what is in the store and in the scratch folder beside it already counts."""
     scratch = store.with_name(f"{store.name}-scratch")
     command = [
@@ -69,6 +69,7 @@ def build(spec: Path, store: Path, log: Path) -> Run:
         "--scratch",
         str(scratch),
         "--quiet",
+        *options,
     ]
     return run(command, log=log)
 
