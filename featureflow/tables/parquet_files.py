@@ -488,14 +488,3 @@ def _tail(read: Any, size: int) -> bytes:
     if len(tail) < length <= size:
         tail = read(size - length, size)
     return tail
-
-
-def file_size(url: str) -> int:
-    """Bytes of a file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it is not there.
-    """
-    return storage.size_of(url)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from featureflow.core import storage
 from featureflow.core.errors import CorruptionError
-from featureflow.tables.parquet_files import StagedFile, file_size, find_staged
+from featureflow.tables.parquet_files import StagedFile, find_staged
 
 #: Requests at the same moment.
 REQUESTS = 16
@@ -44,7 +44,7 @@ def _sizes_in(table_url: str, folder: str, paths: list[str]) -> dict[str, int]:
     found = {}
     for path in paths:
         try:
-            found[path] = file_size(storage.join(table_url, path))
+            found[path] = storage.size_of(storage.join(table_url, path))
         except FileNotFoundError:
             continue
     return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from featureflow.core import storage
 from featureflow.core.errors import CorruptionError
 from featureflow.tables import versions
-from featureflow.tables.parquet_files import StagedFile, file_size
+from featureflow.tables.parquet_files import StagedFile
 from featureflow.tables.reading import Scan
 from featureflow.tables.references import resolve
 from featureflow.tables.state import TableState, read_state
@@ -70,7 +70,7 @@ def _listing(table_url: str, state: TableState) -> Iterator[str]:
 def _problem(table_url: str, state: TableState, file: StagedFile, deep: bool) -> str | None:
     where = storage.join(table_url, file.path)
     try:
-        size = file_size(where)
+        size = storage.size_of(where)
     except FileNotFoundError:
         return f"{where}: is missing."
     except OSError as error:

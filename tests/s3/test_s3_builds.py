@@ -79,13 +79,17 @@ def test_reading_a_part_reads_what_reading_all_does(world):
     table = ff.open(world["store"]).table("spend")
     everything = table.to_polars()
     part = table.to_polars(
-        ["customer", "ts", "amount"], where="customer = 3 and amount > 10", time=("2026-01-02", "2026-01-06")
+        ["customer", "ts", "amount"],
+        where="customer = 3 and amount > 10",
+        time=("2026-01-02T07:00", "2026-01-06T18:45"),
     )
     wanted = everything.filter(
         (pl.col("customer") == 3)
         & (pl.col("amount") > 10)
         & pl.col("ts").is_between(
-            pl.datetime(2026, 1, 2, time_zone="UTC"), pl.datetime(2026, 1, 6, time_zone="UTC"), closed="left"
+            pl.datetime(2026, 1, 2, 7, time_zone="UTC"),
+            pl.datetime(2026, 1, 6, 18, 45, time_zone="UTC"),
+            closed="left",
         )
     ).select("customer", "ts", "amount")
     assert_frame_equal(part, wanted)

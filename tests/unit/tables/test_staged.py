@@ -73,7 +73,7 @@ def test_folders_that_are_not_there_cost_one_request() -> None:
     written = _write(url, paths[17])
     with (
         mock.patch.object(storage, "list_names", wraps=storage.list_names) as listed,
-        mock.patch.object(staged, "file_size", wraps=staged.file_size) as asked,
+        mock.patch.object(staged.storage, "size_of", wraps=staged.storage.size_of) as asked,
     ):
         assert find_finished(url, paths) == {paths[17]: written}
     assert (listed.call_count, asked.call_count) == (1, 1)
