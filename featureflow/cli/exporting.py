@@ -137,37 +137,33 @@ def _export(
 
     from featureflow.api import default_scratch
     from featureflow.core.sizes import parse_bytes
-    from featureflow.execute.executors import keep_freed_memory, open_executor
-    from featureflow.execute.sharing import choose_exchange
+    from featureflow.execute.executors import keep_freed_memory
+    from featureflow.execute.opening import Where, open_site
     from featureflow.export.dataset import describe_export, export_dataset, shown_by
     from featureflow.observe.progress import choose_progress
 
     keep_freed_memory()
-    scratch = os.path.abspath(os.path.expanduser(engine["scratch"] or target.scratch or default_scratch()))
-    memory = engine["memory"] or (parse_bytes(target.memory) if target.memory else None)
     progress = choose_progress(quiet=quiet)
-    executor = open_executor(
-        engine["scheduler"] or target.scheduler,
+    where = Where(
+        store_url,
+        os.path.abspath(os.path.expanduser(engine["scratch"] or target.scratch or default_scratch())),
+        scheduler=engine["scheduler"] or target.scheduler,
         workers=engine["workers"] or target.workers,
-        memory_bytes=memory,
-        scratch=scratch,
+        memory_bytes=engine["memory"] or (parse_bytes(target.memory) if target.memory else None),
         target=target,
-        store_url=store_url,
-        note=progress.note,
     )
     try:
-        _, board = choose_exchange(executor, scratch, store_url, target.exchange or "auto")
-        progress.start(f"export {dataset}")
-        folder, manifest = export_dataset(
-            dataset,
-            options,
-            store_url=store_url,
-            executor=executor,
-            scratch=board,
-            progress=shown_by(progress, dataset.name),
-            replace=replace,
-        )
+        with open_site(where, progress) as site:
+            progress.start(f"export {dataset}")
+            folder, manifest = export_dataset(
+                dataset,
+                options,
+                store_url=store_url,
+                executor=site.executor,
+                scratch=site.board,
+                progress=shown_by(progress, dataset.name),
+                replace=replace,
+            )
     finally:
         progress.finish()
-        executor.close()
     return describe_export(folder, manifest)
