@@ -56,6 +56,7 @@ class Packs:
         self._own: tuple[int, str] | None = (
             None  # open descriptor and path of the pack that this process fills
         )
+        self._process = os.getpid()
         self._looked = self._look_took = 0.0
 
     def get(self, key: bytes) -> Found | None:
@@ -124,9 +125,11 @@ class Packs:
     def _open(self) -> tuple[int, str]:
         if self._own is not None:
             stat = os.fstat(self._own[0])
-            if stat.st_nlink and stat.st_size < PACK_BYTES:  # nobody has removed it
+            # nobody has removed it, and this is no forked child, whose parent fills it
+            if stat.st_nlink and stat.st_size < PACK_BYTES and self._process == os.getpid():
                 return self._own
             self._close()
+        self._process = os.getpid()
         path = os.path.join(self.folder, f"{uuid4().hex}.pack")
         self._own = (os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644), path)
         return self._own

@@ -342,3 +342,13 @@ def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> No
     cache.put(URL, VERSION, 0, 5, b"12345")
     assert cache.get(URL, VERSION, 0, 5) == b"12345"
     assert cache.budget_bytes == shutil.disk_usage(tmp_path).total // 4
+
+
+def test_a_forked_child_fills_a_pack_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ChunkCache(str(tmp_path), 10**6)
+    cache.put(URL, VERSION, 0, 5, b"12345")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    cache.put(URL, VERSION, 5, 10, b"67890")
+    assert len(entries(tmp_path)) == 2
+    assert cache.get(URL, VERSION, 0, 5) == b"12345"
+    assert cache.get(URL, VERSION, 5, 10) == b"67890"
