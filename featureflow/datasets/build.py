@@ -24,7 +24,7 @@ from featureflow.execute.judgement import judge_table
 from featureflow.execute.manifest import write_list
 from featureflow.execute.planner import BuildPlan
 from featureflow.execute.publish import publish_table
-from featureflow.execute.rekeying import file_of, rekey_chunks
+from featureflow.execute.rekeying import file_of, reads_of, rekey_chunks
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import TASK_BYTES, RowEstimate
 from featureflow.execute.task import Task
@@ -83,7 +83,9 @@ class DatasetBuild:
         """
         job = self.assemble(source)
         pieces: dict[str, pa.Table] = {}
-        tasks = [Task(str(i), assemble, (job, i), f"{self.name}: assemble {i}") for i in range(job.n_pieces)]
+        tasks = [
+            Task(str(i), assemble, (job, i), f"{self.name}: assemble, piece {i}") for i in range(job.n_pieces)
+        ]
         self.site.run(tasks, lambda task, made: pieces.update({task.key: made}))
         return pa.concat_tables([pieces[task.key] for task in tasks])
 
@@ -149,6 +151,7 @@ class DatasetBuild:
                 read_spine,
                 (job, chunk, paths[chunk.id], readable.drops.get(chunk.id)),
                 f"{stage}, {file_of(chunk)}",
+                reads_of(readable, chunk),
             )
             for chunk in readable.chunks
         ]
@@ -222,7 +225,7 @@ class DatasetBuild:
         job = Routing(one.join.left_keys, self.dataset.time, one.n_buckets, self.folder)
         paths = [job.path(file) for file in files]
         todo = [
-            Task(path, route_spine, (job, file, path), f"{self.dataset.name}: route {file.path}")
+            Task(path, route_spine, (job, file, path), f"{self.dataset.name}: route, {file.path}")
             for path, file in zip(paths, files, strict=True)
         ]
         self.site.run(todo, lambda *_: None)
