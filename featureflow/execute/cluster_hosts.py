@@ -40,7 +40,11 @@ def on_workers(
     from featureflow.execute.slice_server import call_on_workers
 
     client: Any = getattr(executor, "client", None)
-    with suppress(OSError, TimeoutError):  # the scheduler is gone: who sends it the next task finds out, and says so
+    if getattr(client, "status", "running") != "running":
+        return {}  # what it would be asked through is gone
+    with suppress(
+        OSError, TimeoutError
+    ):  # the scheduler is gone: who sends it the next task finds out, and says so
         return call_on_workers(client, function, arguments, addresses, patience)
     return {}
 

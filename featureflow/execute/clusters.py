@@ -19,7 +19,7 @@ from typing import Any
 
 from featureflow.core.errors import PlanError, Unreachable
 from featureflow.execute.cluster_classes import complete
-from featureflow.execute.dask_executor import DaskExecutor
+from featureflow.execute.dask_executor import DaskExecutor, lost
 from featureflow.execute.workers import WorkerSettings
 from featureflow.spec.rules.targets import is_loopback, unencrypted
 from featureflow.spec.targets import Cluster, Target, Tls, is_secret
@@ -137,8 +137,11 @@ def connect(address: str, target: Target, settings: WorkerSettings, note: Note) 
         what = f"The Dask scheduler at {address}"
         wait_for_workers(client, what, seconds, note, f"Start some: dask worker {address}")
         return DaskExecutor(client, (client,), settings=settings, note=note, wait_seconds=seconds)
-    except BaseException:
-        client.close()
+    except BaseException as error:
+        with suppress(Exception):  # the scheduler may be gone; the error that led here is the one to tell
+            client.close(timeout=5)
+        if isinstance(error, OSError):
+            raise lost(f"The Dask scheduler at {address} is gone") from error
         raise
 
 

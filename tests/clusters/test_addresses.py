@@ -113,7 +113,7 @@ def test_the_command_line_when_a_scheduler_dies(spec: Path, tmp_path: Path) -> N
         for i in range(2):
             hosts.send(i, signal.SIGSTOP)  # so that the build can't be done before
         build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-        time.sleep(8)
+        time.sleep(15)  # it has loaded its libraries, and waits for the stopped workers
         assert build.poll() is None
         hosts.scheduler.kill()
         hosts.scheduler.wait(10)
