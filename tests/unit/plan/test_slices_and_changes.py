@@ -190,7 +190,7 @@ def test_what_does_not_fit_goes_through_scratch(project: Any) -> None:
     from unittest import mock
 
     with mock.patch("featureflow.execute.planner.choose_buckets", lambda *_: 1):
-        (little,) = opened(project, memory="516MB", workers=4).plan().tables
+        (little,) = opened(project, memory="600MB", workers=4).plan().tables
         (roomy,) = opened(project, memory="8GB", workers=4).plan().tables
     assert little.estimate["spilled_bytes"] > little.estimate["budget_bytes"]
     assert little.estimate["task_bytes"] <= little.estimate["budget_bytes"]
