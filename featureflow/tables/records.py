@@ -53,13 +53,22 @@ def write_record(table_url: str, record: dict[str, Any], files: list[StagedFile]
     name = f"{layout.RECORDS}/{record['version']:09d}-{record['build']}-{uuid.uuid4().hex[:8]}"
     packed = _pack(files)
     record = {"format": FORMAT, **record, "files_digest": digest(packed)}
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode()
+    text = _lines(record)
     for suffix, data in ((".files", packed), (".json", text)):
         if not storage.write_new(storage.join(table_url, name + suffix), data):
             raise TableError(
                 f"{table_url}/{name}{suffix} is there already, although its name is random. Try again."
             )
     return name, digest(text)
+
+
+def _lines(record: dict[str, Any]) -> bytes:
+    """JSON with a line for each entry: indented all through, the list of 100,000 inputs takes seconds and 100 MB."""
+    entries = (
+        f" {json.dumps(name)}: {json.dumps(record[name], sort_keys=True, allow_nan=False)}"
+        for name in sorted(record)
+    )
+    return ("{\n" + ",\n".join(entries) + "\n}").encode()
 
 
 def read_record(table_url: str, name: str, expected_digest: str) -> dict[str, Any]:
