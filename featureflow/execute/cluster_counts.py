@@ -20,7 +20,8 @@ class ClusterCounts:
         self._before = self._ask()
 
     def _ask(self) -> dict[str, Any]:
-        if self._client is None:
+        # a client that has lost its scheduler would try to reach it for ten seconds more
+        if self._client is None or getattr(self._client, "status", "running") != "running":
             return {}
         try:
             found: dict[str, Any] = self._client.run_on_scheduler(_counts)
