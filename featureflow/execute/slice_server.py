@@ -267,11 +267,12 @@ async def _fetch_one(worker: Worker, wanted: Wanted) -> Sent:
 
 
 async def _ask(worker: Worker, address: str, wanted: Wanted) -> Sent:
-    comm = await worker.rpc.connect(address, timeout=CONNECT_SECONDS)
+    comm = await _within(worker.rpc.connect(address, timeout=CONNECT_SECONDS), 2 * CONNECT_SECONDS)
     whole = False
     try:
         names = [name.partition(":")[2] for name in wanted.names]
-        await comm.write({"op": OPERATION, "names": names, "bucket": wanted.bucket, "reply": True})
+        request = {"op": OPERATION, "names": names, "bucket": wanted.bucket, "reply": True}
+        await _within(comm.write(request), SILENCE_SECONDS)
         answer = await _next(comm)
         if "found" not in answer:  # no such handler, or it failed
             raise OSError(f"the worker can't serve slices: {answer.get('text') or answer}")
@@ -289,8 +290,19 @@ async def _ask(worker: Worker, address: str, wanted: Wanted) -> Sent:
     return _unpacked(wanted, answer, data)
 
 
+async def _within(something: Any, seconds: float) -> Any:
+    """Wait so long at most; `asyncio.wait_for` goes on waiting for what it has cancelled, and that may not end."""
+    task = asyncio.ensure_future(something)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.add_done_callback(lambda late: late.cancelled() or late.exception())
+        task.cancel()
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    return task.result()
+
+
 async def _next(comm: Any) -> dict[str, Any]:
-    answer = await asyncio.wait_for(comm.read(), SILENCE_SECONDS)
+    answer = await _within(comm.read(), SILENCE_SECONDS)
     if not isinstance(answer, dict):
         raise OSError(f"an answer that is none: {str(answer)[:100]}")
     if "found" not in answer and "data" not in answer:
