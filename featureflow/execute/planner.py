@@ -212,7 +212,7 @@ class Planner:
             )
         )
         foot = self._footprint(table, rights, 1)
-        buckets = choose_buckets(table, events, foot, self._site.budget, self._site.executor.slots)
+        buckets = choose_buckets(table, events, foot, self._site.budget, self._site.executor.capacity)
         plan = plan_table(table, events, rights, current, n_buckets=buckets, full=full, only=only)
         plan = with_states(plan, events, self._site.table_url(table.name))
         foot = self._footprint(table, rights, plan.n_buckets)
