@@ -167,13 +167,13 @@ def test_all_workers_before_the_commit(world: World, figure: Figure) -> None:
 
 
 def test_a_driver_killed_at_half(tmp_path: Path, figure: Figure) -> None:
-    """Counted in tasks: what was finished is not done again."""
+    """Counted in files that are written: what was finished is not done again."""
     spec = str(small_build.write_spec(tmp_path, str(tmp_path / "raw")))
     for day in range(12):
         small_build.write_raw(str(tmp_path / "raw"), day, 200)
 
     def log(name: str) -> int:
-        path = tmp_path / name
+        path = tmp_path / f"{name}.log"
         return path.stat().st_size if path.exists() else 0
 
     with Drivers(tmp_path / "drivers") as drivers:
@@ -184,7 +184,7 @@ def test_a_driver_killed_at_half(tmp_path: Path, figure: Figure) -> None:
                 spec,
                 str(tmp_path / store),
                 str(tmp_path / f"{store}-scratch"),
-                str(tmp_path / name),
+                str(tmp_path / f"{name}.log"),
                 limit,
             ]
             code = drivers.start("faults.small_build:build_counted", arguments).wait()
@@ -205,7 +205,8 @@ def test_a_driver_killed_at_half(tmp_path: Path, figure: Figure) -> None:
         assert sight(str(tmp_path / "half")) == sight(str(tmp_path / "whole"))
     figure(
         "R7",
-        f"driver killed after {done} of {total} tasks: the re-run did {again} ({again / total:.0%}) in {rest:.1f} s "
+        f"driver killed after {done} of {total} data files: the re-run wrote {again} ({again / total:.0%}) "
+        f"in {rest:.1f} s "
         f"({rest / whole:.0%} of {whole:.1f} s), the same bytes",
     )
 
