@@ -16,7 +16,11 @@ PROBLEM = errors.Problem("a.yaml", 14, 3, "features.clicks", "unknown aggregatio
 
 
 def make(cls):
-    return cls([PROBLEM]) if cls is errors.SpecError else cls("what is wrong; what to do")
+    if cls is errors.SpecError:
+        return cls([PROBLEM])
+    if cls is errors.FetchFailed:
+        return cls("manifest", ("a.arrow",), "its host is gone")
+    return cls("what is wrong; what to do")
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
