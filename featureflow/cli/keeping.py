@@ -105,8 +105,8 @@ def gc(
     """
     from featureflow.core.durations import Duration
     from featureflow.core.storage import join
-    from featureflow.execute.scratch import evict_work
-    from featureflow.execute.sharing import WORK
+    from featureflow.execute.exchange.scratch import evict_work
+    from featureflow.execute.exchange.sharing import WORK
     from featureflow.observe.stored import kind_of
     from featureflow.tables.collect import gc as collect
 

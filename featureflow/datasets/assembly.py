@@ -11,9 +11,9 @@ from featureflow.core.errors import ComputeError
 from featureflow.core.meter import spending
 from featureflow.datasets.joins import piece_answers
 from featureflow.datasets.spine import SpineFile, spine_rows
-from featureflow.execute.derive import derive_columns
-from featureflow.execute.manifest import read_list
-from featureflow.execute.sorted_rows import column
+from featureflow.execute.exchange.manifest import read_list
+from featureflow.execute.windows.derive import derive_columns
+from featureflow.execute.windows.sorted_rows import column
 from featureflow.plan.dataset_nodes import CompiledDataset, LabelNode, Use
 
 

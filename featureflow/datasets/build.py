@@ -16,17 +16,17 @@ from featureflow.datasets.encoding import plan_encoders
 from featureflow.datasets.finishing import Finished, Finishing, finish_pieces
 from featureflow.datasets.joins import JoinTask, run_join
 from featureflow.datasets.place import dataset_url
-from featureflow.datasets.planning import ALL, DatasetPlan, JoinPlan, plan_dataset
+from featureflow.datasets.planning import ALL, TASK_BYTES, DatasetPlan, JoinPlan, plan_dataset
 from featureflow.datasets.spine import Routing, SpineFile, SpineReader, read_spine, route_spine
-from featureflow.execute.checking import BoundCheck, bind, notes_folder
+from featureflow.execute.checks.checking import BoundCheck, bind, notes_folder
+from featureflow.execute.checks.judgement import judge_table
+from featureflow.execute.exchange.manifest import write_list
+from featureflow.execute.exchange.rekeying import file_of, reads_of, rekey_chunks
 from featureflow.execute.inputs import Readable
-from featureflow.execute.judgement import judge_table
-from featureflow.execute.manifest import write_list
 from featureflow.execute.planner import BuildPlan
 from featureflow.execute.publish import publish_table
-from featureflow.execute.rekeying import file_of, reads_of, rekey_chunks
 from featureflow.execute.site import Site
-from featureflow.execute.sizing import TASK_BYTES, RowEstimate
+from featureflow.execute.sizing import RowEstimate
 from featureflow.execute.task import Task
 from featureflow.observe.datasets import dataset_summary
 from featureflow.observe.plans import describe_table

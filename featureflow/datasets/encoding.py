@@ -19,9 +19,9 @@ from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.fitting import Fitting, begin, merge
 from featureflow.datasets.selection import Selecting, Selection
 from featureflow.datasets.selection import merge as merge_selections
-from featureflow.execute.exchange import exchange_path, finished_rows, write_buckets
-from featureflow.execute.fetching import read_bucket
-from featureflow.execute.ranges import read_all
+from featureflow.execute.exchange.exchange_file import exchange_path, finished_rows, write_buckets
+from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.exchange.ranges import read_all
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
 from featureflow.plan.dataset_nodes import CompiledDataset

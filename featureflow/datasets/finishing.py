@@ -31,13 +31,13 @@ from featureflow.datasets.splits import (
     count_classes,
     needs_class_counts,
 )
-from featureflow.execute.checking import BoundCheck, findings
-from featureflow.execute.exchange import exchange_path, finished_rows, write_buckets
-from featureflow.execute.fetching import read_bucket
-from featureflow.execute.profiler import during
+from featureflow.execute.checks.checking import BoundCheck, findings
+from featureflow.execute.exchange.exchange_file import exchange_path, finished_rows, write_buckets
+from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.profiling.profiler import during
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
-from featureflow.execute.window_task import Unit, note_path
+from featureflow.execute.windows.window_task import Unit, note_path
 from featureflow.plan.dataset_nodes import CompiledDataset
 from featureflow.tables.layout import file_path, storable
 from featureflow.tables.parquet_files import StagedFile, write_file

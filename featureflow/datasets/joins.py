@@ -17,15 +17,15 @@ from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import spending
 from featureflow.datasets.spine import TIME
-from featureflow.execute.arrays import booleans
-from featureflow.execute.bucket import load_bucket
-from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import ROW, exchange_path, finished_rows, write_buckets
-from featureflow.execute.fetching import read_bucket
-from featureflow.execute.keycodes import encode_pair
-from featureflow.execute.lookups import look_up
-from featureflow.execute.manifest import read_list
-from featureflow.execute.sorted_rows import NO_TIME, SortedRows, column, sort_rows
+from featureflow.execute.exchange.bucket import load_bucket
+from featureflow.execute.exchange.exchange_file import ROW, exchange_path, finished_rows, write_buckets
+from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.exchange.manifest import read_list
+from featureflow.execute.windows.arrays import booleans
+from featureflow.execute.windows.evaluate import Evaluator, Queries
+from featureflow.execute.windows.keycodes import encode_pair
+from featureflow.execute.windows.lookups import look_up
+from featureflow.execute.windows.sorted_rows import NO_TIME, SortedRows, column, sort_rows
 from featureflow.kernels.gather import take_rows
 from featureflow.kernels.ordering import group_order, offsets_from_codes
 from featureflow.plan.dataset_nodes import WindowJoin

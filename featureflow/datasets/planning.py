@@ -12,7 +12,6 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
     SCRATCH_BYTES,
-    TASK_BYTES,
     WORTH_SPLITTING_ROWS,
     frame_row_bytes,
     row_bytes,
@@ -30,6 +29,8 @@ ENGINE = 1
 PIECE_BYTES = 32 << 20
 MAX_PIECE_ROWS = 262_144
 MIN_PIECE_ROWS = 4_096
+#: A join is cut by time above this, which is counted with all columns at once: about twice what a task takes.
+TASK_BYTES = 1100 << 20
 #: The one slice of a dataset, which is not cut by time: its rows are in the spine's order.
 ALL: Slice = slice_at(0, "none")
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
-from featureflow.execute.arrays import integers
-from featureflow.execute.exchange import (
+from featureflow.execute.exchange.exchange_file import (
     ROW,
     Chunk,
     RowReader,
@@ -23,8 +22,9 @@ from featureflow.execute.exchange import (
     read_positions,
     write_buckets,
 )
-from featureflow.execute.fetching import read_bucket
-from featureflow.execute.sorted_rows import NO_TIME, column, microseconds
+from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.windows.arrays import integers
+from featureflow.execute.windows.sorted_rows import NO_TIME, column, microseconds
 
 #: Column of a question that holds the time of its row, microseconds; null where the row has none.
 TIME = "__time"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from featureflow.core.errors import Problem, SpecError
-from featureflow.execute.checking import bind, check_problems
+from featureflow.execute.checks.checking import bind, check_problems
 from featureflow.execute.planner import source_specs
 from featureflow.plan.columns import as_input
 from featureflow.plan.compile import compile_tables

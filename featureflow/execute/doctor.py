@@ -143,7 +143,7 @@ def _scratch(folder: str) -> Iterator[Finding]:
         notes.append("little space: the exchange needs about as much as a build reads")
     if speed < _SLOW:
         notes.append("slow: is there an NVMe disk? Name it by --scratch")
-    from featureflow.execute.environment import _in_memory
+    from featureflow.execute.clusters.environment import _in_memory
 
     if _in_memory(os.path.realpath(folder)):
         notes.append("in memory: what is written there is missing to the build")

@@ -8,8 +8,8 @@ from typing import Any
 
 from featureflow.core.errors import ComputeError, FeatureflowError, FetchFailed
 from featureflow.execute.executors import Executor
-from featureflow.execute.lanes import IN_FLIGHT_PER_SLOT, Cluster, Lanes
-from featureflow.execute.placement import Holdings
+from featureflow.execute.placement.lanes import IN_FLIGHT_PER_SLOT, Cluster, Lanes
+from featureflow.execute.placement.placement import Holdings
 from featureflow.execute.task import Task, WorkerDied
 
 __all__ = ["ATTEMPTS", "FETCHES", "IN_FLIGHT_PER_SLOT", "run_tasks"]

@@ -14,12 +14,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.environment import WORKER_ENVIRONMENT
+from featureflow.execute.clusters.environment import WORKER_ENVIRONMENT
 from featureflow.execute.task import Task
 from featureflow.spec.targets import Target
 
 if TYPE_CHECKING:
-    from featureflow.execute.dask_executor import DaskExecutor
+    from featureflow.execute.clusters.dask_executor import DaskExecutor
 
 __all__ = [
     "WORKER_ENVIRONMENT",
@@ -35,7 +35,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Dask is loaded where a cluster is asked for: builds on threads need none of it."""
     if name == "DaskExecutor":
-        from featureflow.execute.dask_executor import DaskExecutor
+        from featureflow.execute.clusters.dask_executor import DaskExecutor
 
         return DaskExecutor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -179,9 +179,9 @@ def open_executor(
         if planned is not None:
             return planned
 
-    from featureflow.execute import clusters
-    from featureflow.execute.dask_executor import DaskExecutor
-    from featureflow.execute.workers import WorkerSettings
+    from featureflow.execute.clusters import opening as clusters
+    from featureflow.execute.clusters.dask_executor import DaskExecutor
+    from featureflow.execute.clusters.workers import WorkerSettings
 
     settings = WorkerSettings(scratch, store_url, target.cache, target.exchange)
     if client is not None:

@@ -18,8 +18,8 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import spending
 from featureflow.core.remote_parquet import open_stored
 from featureflow.core.storage import is_local, join
-from featureflow.execute.checking import BoundCheck
-from featureflow.execute.exchange import Chunk, RowReader
+from featureflow.execute.checks.checking import BoundCheck
+from featureflow.execute.exchange.exchange_file import Chunk, RowReader
 from featureflow.execute.stages import Piece
 from featureflow.library.sources.reader import SourceReader
 from featureflow.plan.functions import call

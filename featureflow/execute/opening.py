@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from featureflow.execute.caching import caching
+from featureflow.execute.exchange.sharing import settle_exchange
 from featureflow.execute.executors import open_executor
-from featureflow.execute.profiler import Profiler
-from featureflow.execute.recorder import Recorder
-from featureflow.execute.sharing import settle_exchange
+from featureflow.execute.placement.caching import caching
+from featureflow.execute.profiling.profiler import Profiler
+from featureflow.execute.profiling.recorder import Recorder
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import WORKER_SHARE, Budget, default_memory_bytes
 from featureflow.observe.progress import Progress, QuietProgress

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.checking import BoundCheck, bind
+from featureflow.execute.checks.checking import BoundCheck, bind
+from featureflow.execute.checks.uniqueness import drop_duplicates, put_aside_repeated
 from featureflow.execute.inputs import Readable, readable_source, readable_table
 from featureflow.execute.publish import slice_label
 from featureflow.execute.resume import with_states
@@ -23,7 +24,6 @@ from featureflow.execute.sizing import (
 )
 from featureflow.execute.stages import Current, Piece, TablePlan, clipped, needed_pieces, plan_table
 from featureflow.execute.table_build import is_bucketed
-from featureflow.execute.uniqueness import drop_duplicates, put_aside_repeated
 from featureflow.observe.plans import describe_build, plan_html
 from featureflow.plan.columns import as_input
 from featureflow.plan.compile_dataset import spine_name

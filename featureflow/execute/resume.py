@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import delete, join, list_names
-from featureflow.execute.lifetime import needs_all, sound_state, state_name, state_url
 from featureflow.execute.stages import Base, Piece, PieceIndex, TablePlan, identity_of
+from featureflow.execute.windows.lifetime import needs_all, sound_state, state_name, state_url
 from featureflow.plan.nodes import CompiledTable
 from featureflow.plan.slices import NULL_SLICE, Slice
 

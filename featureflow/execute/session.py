@@ -18,19 +18,19 @@ from featureflow.core.conditional import refuse_without
 from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.meter import spent
 from featureflow.core.storage import join, write_atomic
-from featureflow.execute.caching import cache_warnings
-from featureflow.execute.inputs import Readable
-from featureflow.execute.judgement import (
+from featureflow.execute.checks.judgement import (
     forget_old_quarantine,
     judge_source,
     judge_table,
     refuse_unknown_references,
 )
+from featureflow.execute.exchange.sharing import clean_up
+from featureflow.execute.inputs import Readable
+from featureflow.execute.placement.caching import cache_warnings
 from featureflow.execute.planner import BuildPlan
-from featureflow.execute.profile_sums import profile_json, profile_of
-from featureflow.execute.profiler import current_profiler, during
+from featureflow.execute.profiling.profiler import current_profiler, during
+from featureflow.execute.profiling.sums import profile_json, profile_of
 from featureflow.execute.publish import Author, changed_files, publish_table
-from featureflow.execute.sharing import clean_up
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.table_build import TableBuild, table_output

@@ -8,10 +8,10 @@ from typing import Any
 
 from featureflow.core.storage import join
 from featureflow.execute.driver import run_tasks
+from featureflow.execute.exchange.places import SCRATCH
+from featureflow.execute.exchange.remaking import Remaking
+from featureflow.execute.exchange.scratch import PIECES
 from featureflow.execute.executors import Executor
-from featureflow.execute.places import SCRATCH
-from featureflow.execute.remaking import Remaking
-from featureflow.execute.scratch import PIECES
 from featureflow.execute.sizing import Budget
 from featureflow.execute.task import Task
 from featureflow.observe.progress import Progress
@@ -27,7 +27,7 @@ class Site:
 
     ``exchange`` says how slices get from the task that wrote them to the one that reads them: ``shared`` (all see the
     scratch folder), ``local`` (they stay on the disk of their host, and others ask for them), ``store`` (through the
-    store); ``auto`` becomes shared or local when `featureflow.execute.sharing.settle_exchange` has looked.
+    store); ``auto`` becomes shared or local when `featureflow.execute.exchange.sharing.settle_exchange` has looked.
     """
 
     store_url: str

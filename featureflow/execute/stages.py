@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from featureflow.core.fingerprints import fingerprint
-from featureflow.execute.grid import last_tick, tick_bounds
+from featureflow.execute.windows.grid import last_tick, tick_bounds
 from featureflow.plan.nodes import CompiledTable
 from featureflow.plan.slices import NULL_SLICE, Slice, merge_ranges, slice_at, slices_of_ranges
 

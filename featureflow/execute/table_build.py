@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from featureflow.core.errors import TableError
 from featureflow.core.storage import is_local
-from featureflow.execute.checking import BoundCheck, notes_folder
+from featureflow.execute.checks.checking import BoundCheck, notes_folder
+from featureflow.execute.exchange.rekeying import rekey_chunks
 from featureflow.execute.inputs import Readable, readable_table
 from featureflow.execute.publish import slice_label
-from featureflow.execute.rekeying import rekey_chunks
 from featureflow.execute.resume import drop_old_states
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
@@ -21,7 +21,16 @@ from featureflow.execute.sizing import (
 )
 from featureflow.execute.stages import Base, TablePlan, needed_pieces
 from featureflow.execute.task import Task
-from featureflow.execute.window_task import Room, Run, Side, Unit, Written, compute_run, note_name, unit_path
+from featureflow.execute.windows.window_task import (
+    Room,
+    Run,
+    Side,
+    Unit,
+    Written,
+    compute_run,
+    note_name,
+    unit_path,
+)
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import Slice

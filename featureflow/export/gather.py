@@ -15,7 +15,7 @@ from featureflow.core.errors import ComputeError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import spending, spent
 from featureflow.core.storage import join
-from featureflow.execute.fetching import read_batches
+from featureflow.execute.exchange.fetching import read_batches
 from featureflow.export.columns import MATRIX
 from featureflow.export.folder import is_whole, write_file
 from featureflow.export.inputs import Column, Plan

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featureflow.core.meter import spending
 from featureflow.core.storage import is_local, join, size_of, write_atomic
-from featureflow.execute.exchange import stable_order
+from featureflow.execute.exchange.exchange_file import stable_order
 from featureflow.export.conversion import Converter
 from featureflow.export.inputs import TRAIN, WHOLE, Plan, SplitLayout
 from featureflow.export.markers import read_marker, whole_file, write_marker

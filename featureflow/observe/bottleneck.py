@@ -35,7 +35,7 @@ def find_bottleneck(profile: Profile) -> Profile:
     Parameters
     ----------
     profile
-        As `featureflow.execute.profile_sums.profile_of` makes it, up to its ``total``.
+        As `featureflow.execute.profiling.sums.profile_of` makes it, up to its ``total``.
 
     Returns
     -------

@@ -113,7 +113,7 @@ def measured(n_workers: int, n_tasks: int, folder: str, *, anywhere: bool = Fals
 
 def run(client: Any, n_tasks: int, scheduler: int, *, anywhere: bool) -> str:
     """Give the tasks to the real driver, with the real executor."""
-    from featureflow.execute.dask_executor import DaskExecutor
+    from featureflow.execute.clusters.dask_executor import DaskExecutor
     from featureflow.execute.driver import run_tasks
     from featureflow.execute.task import Task
 

@@ -23,7 +23,7 @@ def write(paths: list[str]) -> list[tuple[str, str, str]]:
     import numpy as np
     import pyarrow as pa
 
-    from featureflow.execute.exchange import held, write_buckets
+    from featureflow.execute.exchange.exchange_file import held, write_buckets
 
     rng = np.random.default_rng(1)
     table = pa.table({name: rng.integers(0, 1 << 40, ROWS) for name in ("key", "time", "value")})
@@ -41,8 +41,8 @@ def read(manifest: str, bucket: int) -> dict[str, Any]:
     import pyarrow as pa
 
     from featureflow.core.meter import metering
-    from featureflow.execute.fetching import read_slices
-    from featureflow.execute.manifest import read_manifest
+    from featureflow.execute.exchange.fetching import read_slices
+    from featureflow.execute.exchange.manifest import read_manifest
 
     names = [name for name, *_ in read_manifest(manifest)]
     with metering() as spent:
@@ -66,8 +66,8 @@ def main() -> None:
     from servers.seaweedfs import start_s3
 
     from featureflow.core.storage import join
-    from featureflow.execute.manifest import Holders, write_manifest
-    from featureflow.execute.slice_server import install_servers
+    from featureflow.execute.exchange.manifest import Holders, write_manifest
+    from featureflow.execute.exchange.slice_server import install_servers
 
     with TemporaryDirectory() as folder:
         root = Path(folder)

@@ -32,10 +32,10 @@ from featureflow.core.chunk_cache import labelled
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import metering
 from featureflow.core.remote import fetch_ranges
-from featureflow.execute.dask_executor import DaskExecutor
+from featureflow.execute.clusters.dask_executor import DaskExecutor
+from featureflow.execute.clusters.workers import WorkerSettings
 from featureflow.execute.driver import run_tasks
 from featureflow.execute.task import Task
-from featureflow.execute.workers import WorkerSettings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -269,7 +269,7 @@ class _Watch:
 @contextmanager
 def default_placement() -> Iterator[None]:
     """Tasks go where Dask puts them."""
-    from featureflow.execute.dask_executor import DaskExecutor
+    from featureflow.execute.clusters.dask_executor import DaskExecutor
 
     real = DaskExecutor.hosts
     DaskExecutor.hosts = lambda self: {}  # type: ignore[method-assign]

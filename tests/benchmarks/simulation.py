@@ -277,7 +277,7 @@ class Simulation:
 
     def site(self) -> Any:
         """Where it would run."""
-        from featureflow.execute.recorder import Recorder
+        from featureflow.execute.profiling.recorder import Recorder
         from featureflow.execute.site import Site
         from featureflow.execute.sizing import Budget
         from featureflow.observe.progress import QuietProgress
@@ -291,7 +291,7 @@ class Simulation:
         )
 
     def _rekeyed(self, job: Any, chunk: Any, path: str, *_: Any) -> Any:
-        from featureflow.execute.exchange import NAMED_BUCKETS, Rekeyed
+        from featureflow.execute.exchange.exchange_file import NAMED_BUCKETS, Rekeyed
 
         named = min(NAMED_BUCKETS, job.n_buckets)
         each = chunk.rows // job.n_buckets
@@ -299,7 +299,7 @@ class Simulation:
         return Rekeyed(path, chunk.rows, chunk.size, False, largest)
 
     def _written(self, run: Any) -> Any:
-        from featureflow.execute.window_task import Written, unit_path
+        from featureflow.execute.windows.window_task import Written, unit_path
 
         files = []
         a_unit = self.size.files * self.size.rows // self.size.days // 1000

@@ -48,7 +48,7 @@ def test_hosts_with_disks_of_their_own(spec: Path, tmp_path: Path, expected: dic
 
 def test_tls(spec: Path, tmp_path: Path, expected: dict[str, str]) -> None:
     """With the right certificates a build; without, or with those of another authority, an error."""
-    from featureflow.execute.clusters import security_of
+    from featureflow.execute.clusters.opening import security_of
 
     files = make_certificates(tmp_path / "tls")
     strangers = make_certificates(tmp_path / "strangers")

@@ -12,8 +12,8 @@ import pytest
 from clusters.hosts import Hosts, start_hosts
 from distributed import Client, Scheduler, SchedulerPlugin
 
-from featureflow.execute.host import host_of
-from featureflow.execute.locality import DIRECTORY, TOPIC, Locality
+from featureflow.execute.placement.host import host_of
+from featureflow.execute.placement.locality import DIRECTORY, TOPIC, Locality
 
 pytestmark = pytest.mark.clusters
 

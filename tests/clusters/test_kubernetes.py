@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from featureflow.execute import clusters
-from featureflow.execute.cluster_classes import complete
-from featureflow.execute.clusters import Wish
-from featureflow.execute.workers import WorkerSettings
+from featureflow.execute.clusters import opening as clusters
+from featureflow.execute.clusters.classes import complete
+from featureflow.execute.clusters.opening import Wish
+from featureflow.execute.clusters.workers import WorkerSettings
 from featureflow.spec.load import load_text
 
 pytest.importorskip("dask_kubernetes", reason="pip install dask-kubernetes")

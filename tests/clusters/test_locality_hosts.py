@@ -11,10 +11,10 @@ from benchmarks.locality import open_reads
 from clusters.hosts import start_hosts
 
 from featureflow.core.errors import ComputeError
-from featureflow.execute.dask_executor import DaskExecutor
+from featureflow.execute.clusters.dask_executor import DaskExecutor
+from featureflow.execute.clusters.workers import WorkerSettings
 from featureflow.execute.driver import run_tasks
 from featureflow.execute.task import Task
-from featureflow.execute.workers import WorkerSettings
 
 pytestmark = pytest.mark.clusters
 

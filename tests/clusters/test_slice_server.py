@@ -10,7 +10,7 @@ import pytest
 from clusters.hosts import Hosts, start_hosts
 from exchange.slice_tasks import ROWS, ask_for_slices, write_slices
 
-from featureflow.execute.slice_server import call_on_workers, install_servers
+from featureflow.execute.exchange.slice_server import call_on_workers, install_servers
 
 pytestmark = [pytest.mark.clusters, pytest.mark.timeout(300)]
 TESTS = str(Path(__file__).parents[1])
@@ -56,7 +56,7 @@ def test_the_next_address_is_asked_and_a_dead_one_costs_seconds(hosts: Hosts) ->
 
 
 def test_workers_without_the_plugin_say_so(hosts: Hosts) -> None:
-    from featureflow.execute.cluster_hosts import disk_here
+    from featureflow.execute.clusters.hosts import disk_here
 
     found = call_on_workers(hosts.client, disk_here, (), None, 30.0)
     assert len(set(found.values())) == 2

@@ -18,9 +18,9 @@ import numpy as np
 import polars as pl
 from parity.dataset_world import DatasetWorld, rows_of_events, rows_of_rates, rows_of_spine
 
-from featureflow.execute import slice_server
-from featureflow.execute.exchange import rekey
-from featureflow.execute.places import Here, Sent, Wanted, being, disk_name
+from featureflow.execute.exchange import slice_server
+from featureflow.execute.exchange.exchange_file import rekey
+from featureflow.execute.exchange.places import Here, Sent, Wanted, being, disk_name
 from featureflow.execute.task import Task
 
 SPEC = """
@@ -224,7 +224,7 @@ class Hosts:
     def on_workers(
         self, function: Callable[..., Any], *arguments: Any, addresses: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """See `featureflow.execute.cluster_hosts.on_workers`."""
+        """See `featureflow.execute.clusters.hosts.on_workers`."""
         found = {}
         for host in self.all:
             if host.alive and (addresses is None or host.address in addresses):

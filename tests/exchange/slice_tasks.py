@@ -7,14 +7,14 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from featureflow.execute.slice_server import PIECE_BYTES
+from featureflow.execute.exchange.slice_server import PIECE_BYTES
 
 ROWS = PIECE_BYTES // 8 * 2 + 1000  # two pieces and a bit
 
 
 def write_slices(path: str) -> tuple[str, str]:
     """Write a file of two buckets; who has it."""
-    from featureflow.execute.exchange import held, write_buckets
+    from featureflow.execute.exchange.exchange_file import held, write_buckets
 
     table = pa.table({"v": np.arange(ROWS)})
     write_buckets(table, np.arange(ROWS) % 2, 2, path)
@@ -27,7 +27,7 @@ def ask_for_slices(
     addresses: tuple[str, ...], names: tuple[str, ...], bucket: int
 ) -> tuple[dict[str, int], str, float]:
     """Sums of what a host sends, its reason, and the seconds."""
-    from featureflow.execute.places import Wanted, here
+    from featureflow.execute.exchange.places import Wanted, here
 
     own = here()
     assert own is not None

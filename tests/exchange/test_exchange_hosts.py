@@ -21,7 +21,7 @@ from parity.dataset_world import DatasetWorld
 
 import featureflow as ff
 from featureflow.core.errors import ComputeError, FetchFailed, PlanError, Unreachable
-from featureflow.execute.places import DISK_NAME
+from featureflow.execute.exchange.places import DISK_NAME
 from featureflow.execute.task import Task
 
 
@@ -245,7 +245,7 @@ def test_shared_is_refused_where_a_host_does_not_see_the_folder(
 def test_a_store_that_a_host_does_not_see_is_refused_before_anything_runs(
     world: DatasetWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import featureflow.execute.sharing as sharing
+    import featureflow.execute.exchange.sharing as sharing
 
     hosts = Hosts(tmp_path, 2)
     exists = sharing.os.path.exists
@@ -278,7 +278,7 @@ def test_probes_leave_nothing_behind(
 
 
 def test_a_task_of_no_host_says_so(tmp_path: Path) -> None:
-    from featureflow.execute.places import on_disk
+    from featureflow.execute.exchange.places import on_disk
 
     assert on_disk(str(tmp_path)) == str(tmp_path)
     with pytest.raises(ComputeError, match="does not run on one that was prepared"):
@@ -288,7 +288,7 @@ def test_a_task_of_no_host_says_so(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """Manifests that this process has read: tests have other hosts under the same addresses."""
-    from featureflow.execute import manifest
+    from featureflow.execute.exchange import manifest
 
     manifest._read.cache_clear()
     yield

@@ -44,8 +44,8 @@ with mock.patch(where, deadly):
     ff.Project(spec, store=store, scratch=scratch, scheduler="threads", workers=2).build()
 """
 MOMENTS = [
-    ("featureflow.execute.exchange.write_buckets", 3),
-    ("featureflow.execute.window_task.write_file", 4),
+    ("featureflow.execute.exchange.exchange_file.write_buckets", 3),
+    ("featureflow.execute.windows.window_task.write_file", 4),
     ("featureflow.tables.parquet_files._write", 7),  # a temporary file is open
     ("featureflow.execute.session.publish_table", 1),  # one table of three is published
     ("featureflow.tables.commit._commit", 0),
@@ -101,7 +101,7 @@ def test_killed_driver(world: World, where: str, after: int) -> None:
         assert world.version(name) == 1
         live_files(world.store, name)
     finished = set(world.store.rglob("b*.parquet"))
-    with mock.patch("featureflow.execute.window_task.write_file", side_effect=write_file) as written:
+    with mock.patch("featureflow.execute.windows.window_task.write_file", side_effect=write_file) as written:
         report = world.build()
     assert {o.name for o in report.tables if o.version is None} == set(published)
     again = [call for call in written.call_args_list if (Path(call.args[1]) / call.args[2]) in finished]
@@ -155,7 +155,7 @@ def run_command(world: World, *arguments: str) -> subprocess.CompletedProcess[st
 
 def test_interrupted_by_the_keyboard(world: World) -> None:
     child = (
-        "import os, signal, sys\nfrom unittest import mock\nimport featureflow.execute.window_task as task\n"
+        "import os, signal, sys\nfrom unittest import mock\nimport featureflow.execute.windows.window_task as task\n"
         "from featureflow.cli import main\nreal, calls = task.write_file, []\n"
         "def slow(*a, **k):\n    calls.append(1)\n    if len(calls) == 3:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n    return real(*a, **k)\n"
@@ -333,7 +333,7 @@ def test_many_processes_build_at_once(world: World) -> None:
 
 def test_workers_with_another_disk(world: World) -> None:
     """Files that tasks wrote but the driver can't see must not become an empty table."""
-    from featureflow.execute.window_task import compute_run
+    from featureflow.execute.windows.window_task import compute_run
 
     def elsewhere(run: Any) -> Any:
         written = compute_run(run)

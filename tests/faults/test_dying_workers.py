@@ -22,8 +22,8 @@ from faults.drivers import TESTS, Drivers
 from faults.small_build import Sight, sight
 
 import featureflow as ff
-from featureflow.execute.dask_executor import DaskExecutor
-from featureflow.execute.environment import WORKER_ENVIRONMENT
+from featureflow.execute.clusters.dask_executor import DaskExecutor
+from featureflow.execute.clusters.environment import WORKER_ENVIRONMENT
 
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("default")]
 
@@ -33,7 +33,7 @@ import sys
 from dataclasses import replace
 from faults.deadly import counted
 from featureflow.cli import main
-from featureflow.execute.dask_executor import DaskExecutor
+from featureflow.execute.clusters.dask_executor import DaskExecutor
 
 real = DaskExecutor.submit
 

@@ -102,7 +102,7 @@ def test_full_on_the_way(tmp_path: Path, disk: Path) -> None:
     """Something else fills the disk after the build has begun."""
     made = project(tmp_path, disk / "scratch", 600_000)
     with (
-        mock.patch("featureflow.execute.rekeying.free_bytes", lambda _: 1 << 40),
+        mock.patch("featureflow.execute.exchange.rekeying.free_bytes", lambda _: 1 << 40),
         pytest.raises(ComputeError) as failed,
     ):
         made.build()

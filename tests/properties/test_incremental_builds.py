@@ -31,8 +31,8 @@ from featureflow.tables.tags import set_tag
 
 #: Where a build can be cut off: in a task, while re-keying, and around every step of a commit.
 BREAKS = (
-    "featureflow.execute.window_task.write_file",
-    "featureflow.execute.exchange.write_buckets",
+    "featureflow.execute.windows.window_task.write_file",
+    "featureflow.execute.exchange.exchange_file.write_buckets",
     "featureflow.execute.session.publish_table",
     "featureflow.tables.commit.records.write_record",
     "featureflow.tables.commit._commit",

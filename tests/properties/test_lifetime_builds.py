@@ -16,7 +16,7 @@ import pytest
 
 import featureflow as ff
 from featureflow.cli.app import main
-from featureflow.execute import window_task
+from featureflow.execute.windows import window_task
 from featureflow.tables.state import current_state
 
 SPEC = """
@@ -125,7 +125,9 @@ def test_an_increment_reads_what_finite_windows_need(world: World) -> None:
     grown(world, 60)
     world.day(60)
     assert world.plan().estimate["chunks_read"] == 2  # the new day, and the day before it for a window of 1 d
-    with mock.patch("featureflow.execute.window_task.load_bucket", wraps=window_task.load_bucket) as load:
+    with mock.patch(
+        "featureflow.execute.windows.window_task.load_bucket", wraps=window_task.load_bucket
+    ) as load:
         world.build(select=["spend"])
     firsts = {call.args[4] for call in load.call_args_list}
     assert None not in firsts

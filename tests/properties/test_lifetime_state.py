@@ -14,11 +14,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import featureflow as ff
-from featureflow.execute.evaluate import Evaluator, Queries
-from featureflow.execute.exchange import plain_arrow
-from featureflow.execute.lifetime import groups_of, make_state, sort_with_history
+from featureflow.execute.exchange.exchange_file import plain_arrow
 from featureflow.execute.resume import carries_state, finite_reach_us
-from featureflow.execute.sorted_rows import SortedRows, sort_rows
+from featureflow.execute.windows.evaluate import Evaluator, Queries
+from featureflow.execute.windows.lifetime import groups_of, make_state, sort_with_history
+from featureflow.execute.windows.sorted_rows import SortedRows, sort_rows
 from featureflow.plan.nodes import CompiledTable
 
 HOUR = 3_600_000_000

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 import featureflow as ff
 from featureflow.core.errors import ComputeError
-from featureflow.execute import sorted_runs, spooling
-from featureflow.execute.exchange import Rekey, bucket_rows, rekey
-from featureflow.execute.fetching import read_bucket
+from featureflow.execute.exchange.exchange_file import Rekey, bucket_rows, rekey
+from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.exchange.rekeying_pieces import parts_of
 from featureflow.execute.inputs import readable_source
-from featureflow.execute.rekeying_pieces import parts_of
 from featureflow.execute.table_build import TableBuild
-from featureflow.execute.window_task import Room
+from featureflow.execute.windows import sorted_runs, spooling
+from featureflow.execute.windows.window_task import Room
 from featureflow.plan.scan import scan_source
 from featureflow.spec.models import Source
 from tests.properties.small_world import World, events, live_files, rates
@@ -112,7 +112,7 @@ def test_exchange_files_do_not_depend_on_memory(tmp_path: Path, hashed: bool) ->
     )
     whole, cut, taken = (str(tmp_path / f"{name}.arrow") for name in ("whole", "cut", "taken"))
     rekey(job, chunk, whole)
-    with mock.patch("featureflow.execute.exchange.LARGE_BYTES", 100):
+    with mock.patch("featureflow.execute.exchange.exchange_file.LARGE_BYTES", 100):
         rekey(job, chunk, taken)
     tight = replace(job, room_bytes=40 * 2 * 200)
     assert [part.rows for part in parts_of(chunk, 40, tight.room_bytes)] == [180] * 5 + [100]
@@ -135,7 +135,7 @@ def test_a_unit_larger_than_memory_is_written_in_row_groups(
 ) -> None:
     """One key has most of the rows, in one slice; texts, nulls and a list are carried along."""
     monkeypatch.setattr("featureflow.tables.parquet_files.ROW_GROUP_ROWS", 64)
-    monkeypatch.setattr("featureflow.execute.spooling.ROW_GROUP_ROWS", 64)
+    monkeypatch.setattr("featureflow.execute.windows.spooling.ROW_GROUP_ROWS", 64)
     rng = random.Random(2)
     n = 1_000
     (tmp_path / "data").mkdir()

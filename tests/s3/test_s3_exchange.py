@@ -10,7 +10,7 @@ from exchange.exchange_world import Hosts, building_on, contents, make_world, ma
 from parity.dataset_world import DatasetWorld
 
 from featureflow.core.storage import join, read_bytes, walk
-from featureflow.execute import fetching, manifest
+from featureflow.execute.exchange import fetching, manifest
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_slice_costs_one_request_once_its_footer_is_known(
     import pyarrow as pa
 
     from featureflow.core.meter import metering
-    from featureflow.execute.exchange import bucket_rows, finished_rows, write_buckets
+    from featureflow.execute.exchange.exchange_file import bucket_rows, finished_rows, write_buckets
 
     monkeypatch.setattr(fetching, "TAIL_BYTES", 1024)
     table = pa.table({"v": np.arange(40_000)})

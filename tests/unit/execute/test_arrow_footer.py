@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureflow.execute.arrow_footer import footer_bytes, parse_footer, read_message
-from featureflow.execute.exchange import bucket_rows, write_buckets
-from featureflow.execute.fetching import read_bucket
+from featureflow.execute.exchange.arrow_footer import footer_bytes, parse_footer, read_message
+from featureflow.execute.exchange.exchange_file import bucket_rows, write_buckets
+from featureflow.execute.exchange.fetching import read_bucket
 
 
 def written(path: Path, rows: int, n_buckets: int) -> pa.Table:
@@ -70,7 +70,7 @@ def test_damage_is_an_error(tmp_path: Path) -> None:
 
 def test_a_store_gives_the_same_batches_as_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from featureflow.core.storage import write_atomic
-    from featureflow.execute import fetching
+    from featureflow.execute.exchange import fetching
 
     path = tmp_path / "x.arrow"
     written(path, 5000, 7)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from featureflow.execute.exchange import BucketRows, Chunk, Rekey, bucket_rows, rekey
+from featureflow.execute.exchange.exchange_file import BucketRows, Chunk, Rekey, bucket_rows, rekey
 
 
 class _Rows:

@@ -16,7 +16,7 @@ import pytest
 
 from featureflow.core.meter import metering
 from featureflow.core.remote import fetch_ranges, use_cache
-from featureflow.execute.caching import FOLDER, cache_warnings, caching, open_cache
+from featureflow.execute.placement.caching import FOLDER, cache_warnings, caching, open_cache
 
 
 @pytest.fixture

@@ -11,11 +11,18 @@ from typing import Any, ClassVar
 import pytest
 
 from featureflow.core.errors import PlanError, Unreachable
-from featureflow.execute import clusters, environment, host, workers
-from featureflow.execute.cluster_classes import complete
-from featureflow.execute.clusters import Wish, allowed_classes, security_of
+from featureflow.execute.clusters import environment, workers
+from featureflow.execute.clusters import opening as clusters
+from featureflow.execute.clusters.classes import complete
+from featureflow.execute.clusters.opening import Wish, allowed_classes, security_of
+from featureflow.execute.clusters.workers import (
+    EnvironmentPlugin,
+    WorkerSettings,
+    refuse_other_versions,
+    run_prepared,
+)
 from featureflow.execute.executors import ThreadExecutor, open_executor
-from featureflow.execute.workers import EnvironmentPlugin, WorkerSettings, refuse_other_versions, run_prepared
+from featureflow.execute.placement import host
 from featureflow.spec.load import load_text
 from featureflow.spec.targets import Target, Tls, written_secrets
 
@@ -143,12 +150,12 @@ def test_batch_jobs() -> None:
 
 def test_batch_jobs_speak_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("featureflow.execute.cluster_classes.find_spec", lambda _: object())
+    monkeypatch.setattr("featureflow.execute.clusters.classes.find_spec", lambda _: object())
     keywords, _ = complete("dask_jobqueue.PBSCluster", {}, WISH)
     assert (keywords["protocol"], keywords["security"]) == ("tls://", True)
     folder = Path(keywords["shared_temp_directory"])
     assert folder.stat().st_mode & 0o077 == 0  # private keys of the jobs
-    monkeypatch.setattr("featureflow.execute.cluster_classes.find_spec", lambda _: None)
+    monkeypatch.setattr("featureflow.execute.clusters.classes.find_spec", lambda _: None)
     with pytest.raises(PlanError, match="pip install cryptography"):
         complete("dask_jobqueue.PBSCluster", {}, WISH)
 
@@ -349,7 +356,7 @@ def test_what_comes_too_late_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_the_usual_kernels_are_warmed() -> None:
-    from featureflow.execute.warming import OPS, load_modules, warm_kernels
+    from featureflow.execute.clusters.warming import OPS, load_modules, warm_kernels
 
     load_modules()
     assert warm_kernels() == 2 * len(

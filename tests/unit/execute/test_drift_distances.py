@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureflow.execute.distances import binned_distance, category_distance, numeric_distance
-from featureflow.execute.value_counts import key_values, ordered_keys, sorted_counts
+from featureflow.execute.checks.distances import binned_distance, category_distance, numeric_distance
+from featureflow.execute.checks.value_counts import key_values, ordered_keys, sorted_counts
 
 MEASURES = ["psi", "js", "ks", "mean_shift"]
 floats = st.floats(allow_nan=False, width=64)

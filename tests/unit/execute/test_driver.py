@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from featureflow.core.errors import CheckFailed, ComputeError, FetchFailed
-from featureflow.execute import lanes
 from featureflow.execute.driver import ATTEMPTS, IN_FLIGHT_PER_SLOT, run_tasks
+from featureflow.execute.placement import lanes
 from featureflow.execute.task import Task, WorkerDied
 
 

@@ -21,8 +21,8 @@ def state_of_worker() -> dict[str, Any]:
     """What a worker says of itself."""
     import pyarrow as pa
 
-    from featureflow.execute.host import own_host, own_scratch
-    from featureflow.execute.workers import report_of_process
+    from featureflow.execute.clusters.workers import report_of_process
+    from featureflow.execute.placement.host import own_host, own_scratch
 
     return {
         "allocator": pa.default_memory_pool().backend_name,

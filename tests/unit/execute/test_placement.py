@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureflow.execute.placement import BOUND, Directory, Rendezvous, place
+from featureflow.execute.placement.placement import BOUND, Directory, Rendezvous, place
 from featureflow.execute.task import Task
 
 NAMES = st.lists(st.text("abcdefgh", min_size=1, max_size=4), min_size=1, max_size=12, unique=True)

@@ -14,9 +14,9 @@ from featureflow.core.errors import ComputeError
 from featureflow.core.meter import counted, moved, spent
 from featureflow.execute.driver import run_tasks
 from featureflow.execute.executors import Executor, ThreadExecutor
-from featureflow.execute.metered import Metered, Record
-from featureflow.execute.profile_sums import profile_of
-from featureflow.execute.profiler import Profiler, during
+from featureflow.execute.profiling.metered import Metered, Record
+from featureflow.execute.profiling.profiler import Profiler, during
+from featureflow.execute.profiling.sums import profile_of
 from featureflow.execute.task import Task
 
 UNIT = 0.04
@@ -295,7 +295,7 @@ def test_many_tasks_make_a_profile_of_a_bounded_size() -> None:
 
 
 def test_the_profiler_belongs_to_its_thread() -> None:
-    from featureflow.execute.profiler import current_profiler
+    from featureflow.execute.profiling.profiler import current_profiler
 
     seen: list[Any] = []
     with Profiler() as profiler:

@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow.core.errors import ComputeError, SourceError
+from featureflow.execute.checks.duplicates import find_duplicates
 from featureflow.execute.driver import run_tasks
-from featureflow.execute.duplicates import find_duplicates
-from featureflow.execute.exchange import ROW, ROW_HASH, write_buckets
+from featureflow.execute.exchange.exchange_file import ROW, ROW_HASH, write_buckets
+from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.exchange.manifest import touching, write_manifest
 from featureflow.execute.executors import ThreadExecutor
-from featureflow.execute.fetching import read_bucket
-from featureflow.execute.grid import last_tick, ticks_between
-from featureflow.execute.keycodes import encode, encode_pair
-from featureflow.execute.manifest import touching, write_manifest
 from featureflow.execute.sizing import RowEstimate
-from featureflow.execute.sorted_rows import sort_rows
 from featureflow.execute.stages import Piece, PieceIndex
 from featureflow.execute.task import Task
+from featureflow.execute.windows.grid import last_tick, ticks_between
+from featureflow.execute.windows.keycodes import encode, encode_pair
+from featureflow.execute.windows.sorted_rows import sort_rows
 from featureflow.plan.nodes import Grid
 from featureflow.plan.slices import MAX_US, to_us
 

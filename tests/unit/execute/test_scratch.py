@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from featureflow.execute.scratch import evict
+from featureflow.execute.exchange.scratch import evict
 
 
 def put(scratch: Path, name: str, size: int, age_hours: float) -> Path:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from featureflow.core.storage import write_atomic
-from featureflow.execute.manifest import Holders, read_holders, touching, write_manifest
-from featureflow.execute.places import disk_name
-from featureflow.execute.scratch import evict_work
+from featureflow.execute.exchange.manifest import Holders, read_holders, touching, write_manifest
+from featureflow.execute.exchange.places import disk_name
+from featureflow.execute.exchange.scratch import evict_work
 
 
 def test_old_files_go_pieces_first(tmp_path: Path) -> None:

@@ -473,7 +473,9 @@ def test_a_shard_with_other_rows_than_the_manifest_says_is_named(tmp_path):
     manifest.write_text(wrong)
     with pytest.raises(CorruptionError, match="digest differs"):
         load_shards(str(root))
-    manifest.write_text(re.sub(r',\s*"digest": "\w+"', "", wrong))  # as older ones: without a digest of themselves
+    manifest.write_text(
+        re.sub(r',\s*"digest": "\w+"', "", wrong)
+    )  # as older ones: without a digest of themselves
     with pytest.raises(CorruptionError, match="part-00002-of-00004 has 55 rows, and the manifest says 54"):
         load_shards(str(root)).to_arrow()
 

@@ -1,0 +1,1 @@
+"""The exchange: rows re-keyed into buckets, in files that any host can read slices of."""

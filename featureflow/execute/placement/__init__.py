@@ -1,0 +1,1 @@
+"""Which host a task goes to, and what the hosts have."""

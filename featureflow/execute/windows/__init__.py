@@ -1,0 +1,1 @@
+"""The task of a feature table: rows of a bucket in, features out, in memory or through scratch."""
