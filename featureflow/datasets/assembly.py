@@ -12,6 +12,7 @@ from featureflow.core.meter import spending
 from featureflow.datasets.joins import piece_answers
 from featureflow.datasets.spine import SpineFile, spine_rows
 from featureflow.execute.exchange.manifest import read_list
+from featureflow.execute.windows.arrays import as_stored
 from featureflow.execute.windows.derive import derive_columns
 from featureflow.execute.windows.sorted_rows import column
 from featureflow.plan.dataset_nodes import CompiledDataset, LabelNode, Use
@@ -72,7 +73,9 @@ def assemble(job: Assembly, piece: int) -> pa.Table:
     table = derive_columns(table, dataset.derived)
     for label in dataset.labels:
         table = _with_label(table, spine, label, next(answers) if label.windows else None)
-    return pa.table([_stored(table, field) for field in dataset.schema], schema=dataset.schema)
+    return pa.table(
+        [as_stored(column(table, field.name), field) for field in dataset.schema], schema=dataset.schema
+    )
 
 
 def _append(table: pa.Table, more: pa.Table) -> pa.Table:
@@ -110,16 +113,3 @@ def _with_label(table: pa.Table, spine: pa.Table, label: LabelNode, found: pa.Ta
         made = derive_columns(seen, (replace(label.derived, name="__label"),))
         values = column(made, "__label")
     return table if label.name in table.schema.names else table.append_column(label.name, values)
-
-
-def _stored(table: pa.Table, field: pa.Field) -> pa.Array:
-    values = column(table, field.name)
-    if values.type == field.type:
-        return values
-    try:
-        return values.cast(field.type)
-    except pa.ArrowInvalid as error:
-        raise ComputeError(
-            f"column {field.name!r} is stored as {field.type} and has a value that does not fit: {error}. "
-            "Cast it in the source's `columns:`."
-        ) from error

@@ -106,7 +106,9 @@ class Session:
         self._site: Site = plan.site
         self._started = datetime.now(UTC)
         self._now_us = int(self._started.timestamp() * 1_000_000)
-        self.build_id = f"{self._started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        # milliseconds first: ids are in the order in which builds began
+        millis = self._started.microsecond // 1000
+        self.build_id = f"{self._started:%Y%m%dT%H%M%S}-{millis:03x}{uuid.uuid4().hex[:9]}"
         self._outputs: dict[str, Readable] = {}
         self._author = Author.here(loaded.root)
         self._warnings = list(plan.warnings)

