@@ -11,34 +11,11 @@ import ctypes
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.clusters.environment import WORKER_ENVIRONMENT
 from featureflow.execute.task import Task
 from featureflow.spec.targets import Target
-
-if TYPE_CHECKING:
-    from featureflow.execute.clusters.dask_executor import DaskExecutor
-
-__all__ = [
-    "WORKER_ENVIRONMENT",
-    "DaskExecutor",
-    "Executor",
-    "ThreadExecutor",
-    "keep_freed_memory",
-    "open_executor",
-    "usable_cores",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Dask is loaded where a cluster is asked for: builds on threads need none of it."""
-    if name == "DaskExecutor":
-        from featureflow.execute.clusters.dask_executor import DaskExecutor
-
-        return DaskExecutor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Executor(Protocol):

@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 
 from featureflow.contracts.shard_manifest import Manifest
 from featureflow.core.roles import Roles
-from featureflow.execute.executors import DaskExecutor, Executor, ThreadExecutor
+from featureflow.execute.clusters.dask_executor import DaskExecutor
+from featureflow.execute.executors import Executor, ThreadExecutor
 from featureflow.export.run import ExportInput, RowsFile, export_rows
 from featureflow.spec.exports import Export
 

@@ -144,7 +144,7 @@ def build(source: Path, folder: Path, limit: int, options: argparse.Namespace) -
     from distributed import Client, LocalCluster
 
     import featureflow
-    from featureflow.execute.executors import WORKER_ENVIRONMENT
+    from featureflow.execute.clusters.environment import WORKER_ENVIRONMENT
 
     workers = options.workers
     spec = folder / "spec.yaml"

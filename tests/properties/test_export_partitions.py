@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.export.small_dataset import export, hashes, table_of, write_version
 
-from featureflow.execute.executors import DaskExecutor, ThreadExecutor
+from featureflow.execute.clusters.dask_executor import DaskExecutor
+from featureflow.execute.executors import ThreadExecutor
 from featureflow.export import survey
 
 N = 1200

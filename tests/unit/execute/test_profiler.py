@@ -76,7 +76,7 @@ def open_threads(_: Any) -> Executor:
 
 
 def open_cluster(request: pytest.FixtureRequest) -> Executor:
-    from featureflow.execute.executors import DaskExecutor
+    from featureflow.execute.clusters.dask_executor import DaskExecutor
 
     return DaskExecutor(request.getfixturevalue("cluster"))
 
