@@ -90,9 +90,9 @@ def fetch_ranges(url: str, version: str, ranges: Sequence[Range]) -> list[bytes]
     return begin_fetch(url, version, ranges).result()
 
 
-def begin_fetch(url: str, version: str, ranges: Sequence[Range]) -> Fetch:
+def begin_fetch(url: str, version: str, ranges: Sequence[Range], *, through_cache: bool = True) -> Fetch:
     """Ask for ranges without waiting for them: read-ahead. Parameters as of :func:`fetch_ranges`."""
-    cache = _cache
+    cache = _cache if through_cache else None
     found: dict[Range, bytes] = {}
     if cache is not None:
         for start, stop in dict.fromkeys(ranges):
@@ -228,12 +228,15 @@ def _check_version(url: str, version: str, e_tag: str | None) -> None:
 
 
 def stream(url: str, size: int) -> Iterator[bytes]:
-    """Read a whole object of a known size piece by piece, a few pieces ahead; errors as of :func:`fetch_ranges`."""
+    """Read a whole object of a known size piece by piece, a few pieces ahead; errors as of :func:`fetch_ranges`.
+
+    Not through the cache of ranges: an object that is read whole may be another one under the same name by now.
+    """
     ends = [*range(0, size, _STREAM_BYTES), size] if size else []
     ahead: deque[Fetch] = deque()
     try:
         for piece in itertools.pairwise(ends):
-            ahead.append(begin_fetch(url, "", [piece]))
+            ahead.append(begin_fetch(url, "", [piece], through_cache=False))
             if len(ahead) > 1:
                 yield ahead.popleft().result()[0]
         while ahead:

@@ -10,8 +10,8 @@ import importlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -239,7 +239,7 @@ def _construct(spec: Cluster, wish: Wish) -> Any:
     import dask
 
     try:
-        with dask.config.set(configuration):
+        with dask.config.set(configuration), _environment_of_workers(configuration):
             return make(**keywords)
     except (TypeError, ValueError, ImportError, AssertionError) as error:
         raise PlanError(f"{spec.class_} refuses its keywords: {_plain(error, spec)}") from error
@@ -247,6 +247,26 @@ def _construct(spec: Cluster, wish: Wish) -> Any:
         raise Unreachable(
             f"{spec.class_} could not be started: {_plain(error, spec)}. Is its service up, and may you use it?"
         ) from error
+
+
+@contextmanager
+def _environment_of_workers(configuration: Mapping[str, Any]) -> Iterator[None]:
+    """Dask passes workers' variables through this process, leaves them there, and lets them win the next time."""
+    before = {
+        name: os.environ.get(name) for name in configuration.get("distributed.nanny.pre-spawn-environ", ())
+    }
+    if (
+        "FEATUREFLOW_SCRATCH" in before
+    ):  # what is given for these workers wins over what this process was given
+        os.environ.pop("FEATUREFLOW_SCRATCH", None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _plain(error: BaseException, spec: Cluster) -> str:

@@ -19,6 +19,7 @@ from distributed import Client, Scheduler, SchedulerPlugin, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from featureflow.core.chunk_cache import ChunkCache
+from featureflow.core.remote import use_cache
 from featureflow.execute.clusters.workers import WorkerSettings
 from featureflow.execute.placement.caching import open_cache
 from featureflow.execute.placement.host import host_of, own_scratch
@@ -77,9 +78,12 @@ class CachePlugin(WorkerPlugin):
         self._saying.start()
 
     async def teardown(self, worker: Worker) -> None:  # noqa: ARG002
-        """Say no more."""
+        """Say no more; a worker within a process that goes on leaves it as it was."""
         if self._saying is not None:
             self._saying.stop()
+        used = use_cache(None)
+        if used is not self._cache:
+            use_cache(used)
 
 
 async def _in_thread(function: Any) -> Any:

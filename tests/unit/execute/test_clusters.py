@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import types
 from pathlib import Path
@@ -14,7 +15,12 @@ from featureflow.core.errors import PlanError, Unreachable
 from featureflow.execute.clusters import environment, workers
 from featureflow.execute.clusters import opening as clusters
 from featureflow.execute.clusters.classes import complete
-from featureflow.execute.clusters.opening import Wish, allowed_classes, security_of
+from featureflow.execute.clusters.opening import (
+    Wish,
+    _environment_of_workers,
+    allowed_classes,
+    security_of,
+)
 from featureflow.execute.clusters.workers import (
     EnvironmentPlugin,
     WorkerSettings,
@@ -362,3 +368,15 @@ def test_all_the_usual_kernels_are_warmed() -> None:
     assert warm_kernels() == 2 * len(
         OPS
     )  # one that fails is left to the task that needs it, and is not counted
+
+
+def test_variables_of_workers_do_not_stay_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's nanny sets them here, and what is set here wins over what the next cluster is given."""
+    monkeypatch.setenv("FEATUREFLOW_SCRATCH", "/of/this/process")
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    given = {"FEATUREFLOW_SCRATCH": "/of/the/workers", "MALLOC_ARENA_MAX": "2"}
+    with _environment_of_workers({"distributed.nanny.pre-spawn-environ": given}):
+        assert "FEATUREFLOW_SCRATCH" not in os.environ
+        os.environ.update(given)  # as the nanny does
+    assert os.environ["FEATUREFLOW_SCRATCH"] == "/of/this/process"
+    assert "MALLOC_ARENA_MAX" not in os.environ
