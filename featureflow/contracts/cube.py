@@ -1,0 +1,58 @@
+"""What a source of N-d data must implement: its outline without values, its parts with names, and reading a region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: half-open range of positions along one dimension
+Span = tuple[int, int]
+#: part of a cube: a range for every one of its dimensions
+Region = dict[str, Span]
+
+
+def whole(outline: xr.Dataset) -> Region:
+    """All of a cube."""
+    return {str(dim): (0, int(size)) for dim, size in outline.sizes.items()}
+
+
+def slices_of(region: Mapping[str, Span], base: Mapping[str, Span] | None = None) -> dict[str, slice]:
+    """Give a region as slices of positions, for ``isel``; counted from the start of ``base`` if that is given."""
+    starts = {dim: 0 if base is None else base[dim][0] for dim in region}
+    return {dim: slice(low - starts[dim], high - starts[dim]) for dim, (low, high) in region.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class CubePiece:
+    """A named part of a source: a file, or a stored chunk. Another content has another ``id``."""
+
+    id: str
+    region: Region
+    size: int
+
+
+@runtime_checkable
+class Cube(Protocol):
+    """N-d data on disk or in a store. It can be pickled to a task, and holds no values but those of coordinates.
+
+    Attributes
+    ----------
+    outline
+        All variables that can be read, with dimensions, dtype after decoding (CF scale, offset, fill value, calendar)
+        and attributes; index coordinates are in memory, variables are lazy and must never be computed.
+    chunks
+        Sizes of the stored chunks along each dimension: what is read together.
+    """
+
+    outline: xr.Dataset
+    chunks: dict[str, tuple[int, ...]]
+
+    def pieces(self) -> list[CubePiece]:
+        """Name everything that is stored, as the store describes it now; together they cover the cube."""
+
+    def read(self, region: Region, variables: Sequence[str]) -> xr.Dataset:
+        """Read a region into memory, decoded, with its coordinates."""

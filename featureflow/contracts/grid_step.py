@@ -1,0 +1,128 @@
+"""What a step of a grid must implement (spec section 10).
+
+A grid is computed in regions: boxes of whole chunks of the output. To compute a region of its output, a step says
+which region of its input it needs (a rolling mean needs the days before), is given that region in memory, and returns
+exactly what was asked for. A value may depend on the values it needs, never on how the output is cut into regions: two
+plans must give the same bytes. Steps see neither files nor Dask.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from featureflow.contracts.cube import Region
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: coordinate along the time dimension: when a value is known, where that is later than its label. Steps that take
+#: several times together (a month's mean is labelled with its first day) give it; look-ups as of a time obey it.
+KNOWN_AT = "known_at"
+
+
+class StepMistake(ValueError):
+    """A step does not fit its input: where in the step, and what to do."""
+
+    def __init__(self, place: Sequence[str | int], message: str) -> None:
+        super().__init__(message)
+        self.place, self.message = tuple(place), message
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Part of a step's input, in memory; ``region`` counts from the start of the whole input."""
+
+    data: xr.Dataset
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a step needs for a region of its output: of its input, of other sources, and of what was fitted."""
+
+    region: Region
+    others: dict[str, Region] = field(default_factory=dict)
+    fitted: Region = field(default_factory=dict)
+
+
+class GridStep(ABC):
+    """One step with its parameters; can be pickled. The spec's own values decide, so ``repr`` must show them all."""
+
+    #: sources and grids beside the step's input that it reads
+    others: tuple[str, ...] = ()
+
+    @abstractmethod
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
+        """Dimensions, coordinates, dtypes and attributes of the output, from those of the input; nothing is computed.
+
+        Raises
+        ------
+        StepMistake
+            If the step does not fit.
+        """
+
+    def needs(
+        self,
+        region: Region,
+        cube: xr.Dataset,  # noqa: ARG002  outlines of the input and of the output
+        made: xr.Dataset,  # noqa: ARG002
+    ) -> Needs:
+        """Which part of the input a region of the output is computed from; the same region unless a step says so."""
+        return Needs(dict(region))
+
+    @abstractmethod
+    def apply(
+        self,
+        block: Block,
+        region: Region,
+        made: xr.Dataset,
+        others: Mapping[str, Block],
+        fitted: xr.Dataset | None,
+    ) -> xr.Dataset:
+        """Compute a region of the output from the block that `needs` asked for.
+
+        Parameters
+        ----------
+        made
+            Outline of the whole output; the result has its dtypes, and its coordinates within the region.
+        others
+            Blocks of other sources.
+        fitted
+            Of a `FittedStep`: what was fitted, cut to the region of `needs`.
+        """
+
+
+class FittedStep(GridStep):
+    """A step that learns something small from a stated part of its input: a climatology, a mean, a scale.
+
+    Sums are made cell by cell, where cells are the input's chunks, and combined in the cells' order, so that neither
+    workers nor memory show in the result.
+    """
+
+    @abstractmethod
+    def fit_region(self, cube: xr.Dataset) -> Region:
+        """Part of the input that is learned from."""
+
+    @property
+    @abstractmethod
+    def over(self) -> tuple[str, ...]:
+        """Dimensions that are summed up; the others are kept."""
+
+    @abstractmethod
+    def fitted_outline(self, cube: xr.Dataset) -> xr.Dataset:
+        """Outline of what `finish` returns."""
+
+    @abstractmethod
+    def partial(self, block: Block, cube: xr.Dataset) -> xr.Dataset:
+        """Sums of one cell, or of the part of it that is learned from."""
+
+    @abstractmethod
+    def combine(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Sums of several cells that differ along `over` only, in their order."""
+
+    @abstractmethod
+    def finish(self, sums: xr.Dataset) -> xr.Dataset:
+        """What `apply` is given."""

@@ -1,0 +1,1 @@
+"""Grids: cut the output into regions, compute each in one task, write whole chunks."""

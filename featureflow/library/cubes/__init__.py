@@ -1,0 +1,1 @@
+"""Sources of N-d data, one file a format; `registry` opens them."""
