@@ -23,7 +23,7 @@ from distributed import Client, SchedulerPlugin, Worker, WorkerPlugin
 
 from featureflow.core.errors import PlanError, Unreachable
 from featureflow.execute.clusters.dask_executor import lost
-from featureflow.execute.clusters.environment import WorkerReport, prepare_process
+from featureflow.execute.clusters.environment import WorkerReport, give_back, prepare_process
 from featureflow.execute.clusters.warming import load_modules, warm_kernels
 from featureflow.execute.placement.host import host_of, own_host, own_scratch, settle
 
@@ -87,8 +87,10 @@ class WorkerSettings:
         return self.driver == (socket.gethostname(), os.getpid())
 
 
-#: What became of this worker's preparation; None where no worker runs.
+#: What became of this worker's preparation; empty where no worker runs.
 _report: list[WorkerReport] = []
+#: Whether the allocator of this process is set by us.
+_prepared: list[bool] = []
 
 
 class EnvironmentPlugin(WorkerPlugin):
@@ -113,6 +115,7 @@ class EnvironmentPlugin(WorkerPlugin):
             _report[:] = [WorkerReport(scratch, problem=differences)]
             return
         _report[:] = [prepare_process(scratch, str(worker.local_directory))]
+        _prepared[:] = [True]
         await asyncio.to_thread(load_modules)
         # nobody waits for machine code: where it has to be compiled that takes a while, and few tasks need all of it
         threading.Thread(target=warm_kernels, name="featureflow-warm", daemon=True).start()
@@ -214,7 +217,7 @@ def report_of_process() -> WorkerReport:
 
 
 def run_prepared(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a task, unless this worker joined with something that made its preparation fail.
+    """Run a task, unless this worker joined with something that made its preparation fail; then free its memory.
 
     Raises
     ------
@@ -223,7 +226,11 @@ def run_prepared(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     if _report and _report[0].problem:
         raise Unreachable(f"worker {own_host()}: {_report[0].problem}")
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    finally:
+        if _prepared:
+            give_back()
 
 
 def refuse_other_versions(client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -380,3 +381,39 @@ def test_variables_of_workers_do_not_stay_in_this_process(monkeypatch: pytest.Mo
         os.environ.update(given)  # as the nanny does
     assert os.environ["FEATUREFLOW_SCRATCH"] == "/of/this/process"
     assert "MALLOC_ARENA_MAX" not in os.environ
+
+
+_ALLOCATOR = """
+import resource, sys
+import numpy as np
+from featureflow.execute.clusters.environment import give_back, prepare_process
+
+def resident():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
+
+prepare_process(sys.argv[1], sys.argv[1])
+for _ in range(10):
+    np.ones(1 << 20)
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    np.ones(1 << 20)  # 8 MB: 2048 pages each
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+before = resident()
+kept = [np.ones(1 << 17) for _ in range(300)]  # 1 MB each
+held = resident() - before
+kept.clear()
+give_back()
+print(held, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc of glibc")
+def test_arrays_of_a_task_use_the_same_pages_and_the_end_of_the_task_gives_them_back(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", _ALLOCATOR, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    faults, held, left = map(int, made.stdout.split())
+    assert faults < 2048 * 10  # of 100 arrays, each of which would fault 2048 pages in
+    assert held > 250_000_000
+    assert left < 50_000_000
