@@ -1,0 +1,555 @@
+"""What a spec can say about steps of grids: names, parameters, defaults, short forms. The arithmetic is the library's.
+
+The normal form of every step's parameters is the table of :mod:`featureflow.spec.grids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featureflow.spec.fields import Misplaced
+from featureflow.spec.grid_values import (
+    LABEL,
+    NAMES,
+    NUMBER,
+    OPS,
+    ORDERED_OPS,
+    TEXT,
+    Reader,
+    below,
+    is_number,
+    known_keys,
+    list_of,
+    mapping_of,
+    name_of,
+    names_of,
+    operation,
+    or_null,
+    read_expression,
+    read_label,
+    read_number,
+    read_pair,
+    read_period,
+    whole,
+    word,
+    wrong,
+)
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepParameter:
+    """A parameter of a step as it is written.
+
+    Parameters
+    ----------
+    read
+        Gives plain data; raises `Misplaced` with what is wrong.
+    schema
+        JSON Schema of the value.
+    doc
+        For the documentation.
+    default
+        Value if it is not written.
+    required
+        Whether it must be written.
+    """
+
+    read: Reader
+    schema: Mapping[str, Any]
+    doc: str
+    default: Any = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepForm:
+    """What may be written about one step.
+
+    Parameters
+    ----------
+    doc
+        What it does.
+    example
+        A step with parameters that are right.
+    params
+        By name.
+    others
+        Reads the keys that are no parameters, such as dimensions: ``{lat: 4, lon: 4}``.
+    others_as
+        Name of the parameter that these make.
+    short
+        What a value that is no mapping stands for; None if it stands for nothing.
+    finish
+        Makes the normal form of parameters that are right one by one; raises `Misplaced`.
+    """
+
+    doc: str
+    example: str
+    params: Mapping[str, StepParameter]
+    others: StepParameter | None = None
+    others_as: str = ""
+    short: Callable[[Any], Params | None] = lambda _: None
+    short_schema: Mapping[str, Any] | None = None
+    finish: Callable[[Params], Params] = dict
+
+
+def param(read: Reader, schema: Mapping[str, Any], doc: str, default: Any = None) -> StepParameter:
+    return StepParameter(read, schema, doc, default)
+
+
+def needed(read: Reader, schema: Mapping[str, Any], doc: str) -> StepParameter:
+    return StepParameter(read, schema, doc, required=True)
+
+
+DIM = needed(name_of("dimension"), TEXT, "Dimension.")
+DIMS = needed(names_of("dimension"), NAMES, "Dimensions.")
+ANY_DIMS = param(names_of("dimension"), NAMES, "Dimensions; all if omitted.")
+VARIABLES = param(
+    names_of("variable"), NAMES, "Variables that it acts on; all that have the dimensions if omitted."
+)
+OP = needed(operation(*OPS), {"enum": list(OPS)}, f"{' '.join(OPS)}.")
+ORDERED_OP = needed(operation(*ORDERED_OPS), {"enum": list(ORDERED_OPS)}, f"{' '.join(ORDERED_OPS)}.")
+DDOF = param(whole(0, 1000), {"type": "integer", "minimum": 0}, "Of std and var: the divisor is n - ddof.", 0)
+_PERIOD_SCHEMA = {
+    "anyOf": [
+        {"const": "all"},
+        {"type": "array", "items": LABEL, "minItems": 2, "maxItems": 2},
+        {"type": "object"},
+    ]
+}
+PERIOD = param(
+    read_period,
+    _PERIOD_SCHEMA,
+    "What it is fitted on: `[from, to]`, both inclusive, or `all`; a `select` before it with both ends says it too.",
+)
+
+
+def _either(given: Params, names: tuple[str, ...], example: str) -> None:
+    """Exactly one of some parameters must be given."""
+    there = [name for name in names if given[name] not in (None, {})]
+    words = f"{', '.join(names[:-1])} or {names[-1]}"
+    if not there:
+        raise Misplaced((), f"needs {words}. Write {example}.")
+    if len(there) > 1:
+        raise Misplaced((there[1],), f"{there[0]} and {there[1]} can't go together. Keep one.")
+
+
+# ------------------------------------------------------------------------------------------ selection
+_METHODS = ("exact", "nearest")
+
+
+def selected(given: Any) -> Params:
+    """What of one dimension is kept, by label."""
+    if isinstance(given, dict):
+        return _selected_long(given)
+    if isinstance(given, list | tuple):
+        if len(given) == 2:
+            return _range(given[0], given[1])
+        return {"kind": "values", "values": list_of(read_label)(given), "method": "exact"}
+    return {"kind": "value", "value": read_label(given), "method": "exact"}
+
+
+def _range(first: Any, last: Any, low: str | int = 0, high: str | int = 1) -> Params:
+    if first is None and last is None:
+        raise Misplaced((), "both ends are null. Give one, or remove it.", at_key=False)
+    ends = (below(low, or_null(read_label), first), below(high, or_null(read_label), last))
+    return {"kind": "range", "from": ends[0], "to": ends[1]}
+
+
+def _selected_long(given: Params) -> Params:
+    known_keys(given, ("from", "to", "value", "values", "method"), "a selection")
+    if "from" in given or "to" in given:
+        known_keys(given, ("from", "to"), "a selection of a range")
+        return _range(given.get("from"), given.get("to"), "from", "to")
+    method = below("method", word(*_METHODS), given.get("method", "exact"))
+    if ("value" in given) == ("values" in given):
+        raise wrong("a label, [from, to], {values: [...]}, or {value: 52.5, method: nearest}", given)
+    if "value" in given:
+        return {"kind": "value", "value": below("value", read_label, given["value"]), "method": method}
+    return {
+        "kind": "values",
+        "values": below("values", list_of(read_label), given["values"]),
+        "method": method,
+    }
+
+
+_POSITION = whole(-(2**53), 2**53)
+
+
+def positions(given: Any) -> Params:
+    """What of one dimension is kept, by position."""
+    if isinstance(given, dict):
+        known_keys(given, ("start", "stop", "step", "values"), "a selection")
+        if "values" in given:
+            known_keys(given, ("values",), "a selection of values")
+            return {"kind": "values", "indices": below("values", list_of(_POSITION), given["values"])}
+        step = below("step", whole(1, 2**53), given.get("step", 1))
+        ends = [below(end, or_null(_POSITION), given.get(end)) for end in ("start", "stop")]
+        return {"kind": "range", "start": ends[0], "stop": ends[1], "step": step}
+    if isinstance(given, list | tuple):
+        if len(given) == 2:
+            ends = [below(i, or_null(_POSITION), end) for i, end in enumerate(given)]
+            if None not in ends and (ends[0] < 0) == (ends[1] < 0) and ends[0] >= ends[1]:
+                raise wrong("[start, stop] with start before stop; stop is not included", list(given))
+            return {"kind": "range", "start": ends[0], "stop": ends[1], "step": 1}
+        return {"kind": "values", "indices": list_of(_POSITION)(given)}
+    return {"kind": "value", "index": _POSITION(given)}
+
+
+SELECTION_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        LABEL,
+        {"type": "array", "items": {"type": [*LABEL["type"], "null"]}, "minItems": 1},
+        {"type": "object"},
+    ]
+}
+POSITION_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer"},
+        {"type": "array", "items": {"type": ["integer", "null"]}, "minItems": 1},
+        {"type": "object"},
+    ]
+}
+KEPT = param(names_of("variable"), NAMES, "Variables that are kept; all if omitted.")
+
+
+def some_selection(name: str) -> Callable[[Params], Params]:
+    def finish(given: Params) -> Params:
+        if not given[name] and given["variables"] is None:
+            raise Misplaced(
+                (), "selects nothing. Write a dimension and what of it is kept, such as {lat: [-60, 60]}."
+            )
+        return given
+
+    return finish
+
+
+# ------------------------------------------------------------------------------------------ values
+def fill(given: Params) -> Params:
+    dim, constant = given["dim"], given["method"] == "constant"
+    if constant:
+        _either(given, ("value", "each"), "fill: 0, fill: {sst: 0} or fill: {method: ffill, dim: time}")
+        for name in ("dim", "limit"):
+            if given[name] is not None:
+                raise Misplaced((name,), f"{name} is for method: ffill and linear. Remove it.")
+        if given["each"] and given["variables"] is not None:
+            raise Misplaced(("variables",), "the variables are already named. Remove it.")
+        return given
+    for name in ("value", "each"):
+        if given[name] not in (None, {}):
+            raise Misplaced(
+                (name,) if name == "value" else (), f"a value is for method: constant, not {given['method']}."
+            )
+    if dim is None:
+        raise Misplaced((), f"method: {given['method']} needs dim:, the dimension along which it fills.")
+    return given
+
+
+def kept(given: Any) -> Params:
+    """What of a mask is kept: values, or where an expression is true."""
+    if isinstance(given, str):
+        return {"values": None, "expression": read_expression(given)}
+    if isinstance(given, dict):
+        raise wrong("a value, a list of values, or an SQL expression in quotes", given)
+    return {"values": list_of(read_label)(given), "expression": None}
+
+
+def mask(given: Params) -> Params:
+    keep = given.pop("keep") or {"values": None, "expression": None}
+    return {**given, **keep}
+
+
+# ------------------------------------------------------------------------------------------ windows and bins
+def rolling(given: Params) -> Params:
+    window = given.pop("window")
+    steps, length = (None, window["us"]) if isinstance(window, dict) else (window, None)
+    least = given["min_periods"]
+    if steps is not None and least is not None and least > steps:
+        raise Misplaced(("min_periods",), f"is {least}, more than the window's {steps} values.", at_key=False)
+    if length is not None and given["center"]:
+        raise Misplaced(
+            ("center",), "windows of a duration end at their label. Give window: as a number of values."
+        )
+    return {**given, "window": steps, "window_us": length}
+
+
+def resample(given: Params) -> Params:
+    each = given.pop("each")
+    if each:
+        if len(each) > 1:
+            raise Misplaced((list(each)[1],), "a grid is resampled along one dimension. Write two steps.")
+        if given["dim"] is not None or given["every"] is not None:
+            raise Misplaced(
+                (next(iter(each)),),
+                "the dimension is given twice. Write {time: 1D} or {dim: time, every: 1D}.",
+            )
+        (given["dim"], given["every"]), *_ = each.items()
+    for name in ("dim", "every"):
+        if given[name] is None:
+            raise Misplaced((), f"needs {name}. Write {{resample: {{time: 1D, op: mean}}}}.")
+    return given
+
+
+def some_of(name: str, example: str) -> Callable[[Params], Params]:
+    """Something must be named beside the parameters."""
+
+    def finish(given: Params) -> Params:
+        if not given[name]:
+            raise Misplaced((), f"names nothing. Write {example}.", at_key=False)
+        return given
+
+    return finish
+
+
+def one_of(names: tuple[str, ...], example: str) -> Callable[[Params], Params]:
+    """Exactly one of some parameters must be given."""
+
+    def finish(given: Params) -> Params:
+        _either(given, names, example)
+        return given
+
+    return finish
+
+
+def read_prefix(given: Any) -> str:
+    """Text in front of names; may be empty."""
+    if not isinstance(given, str):
+        raise wrong("text", given)
+    return given
+
+
+# ------------------------------------------------------------------------------------------ fitted
+def constants(first: str, second: str) -> Callable[[Params], Params]:
+    """``{min: 0, max: 255}``, or both as mappings of variables, in place of a fit."""
+
+    def finish(given: Params) -> Params:
+        low, high = given.pop(first), given.pop(second)
+        if (low is None) != (high is None):
+            there, missing = (first, second) if high is None else (second, first)
+            raise Misplaced((there,), f"{there} needs {missing}, too.")
+        found: Params = {**given, "constants": None, "each": {}}
+        if low is None:
+            return found
+        for name in ("dims", "period"):
+            if given[name] is not None:
+                raise Misplaced(
+                    (name,), f"nothing is fitted where {first} and {second} are given. Remove it."
+                )
+        if isinstance(low, dict) != isinstance(high, dict) or (
+            isinstance(low, dict) and set(low) != set(high)
+        ):
+            raise Misplaced(
+                (second,), f"{first} and {second} must be two numbers, or name the same variables."
+            )
+        if isinstance(low, dict):
+            found["each"] = {
+                name: _apart(first, second, low[name], high[name], (second, name)) for name in low
+            }
+        else:
+            found["constants"] = _apart(first, second, low, high, (second,))
+        return found
+
+    return finish
+
+
+def _apart(first: str, second: str, low: float, high: float, place: tuple[str, ...]) -> list[float]:
+    if second == "max" and low >= high:
+        raise Misplaced(place, f"must be greater than {first}, which is {low}; got {high}.", at_key=False)
+    if second == "std" and high <= 0:
+        raise Misplaced(place, f"must be positive; got {high}.", at_key=False)
+    return [float(low), float(high)]
+
+
+def number_or_each(given: Any) -> Any:
+    if isinstance(given, dict):
+        return mapping_of(read_number, "variable", "{sst: 0}")(given)
+    return read_number(given)
+
+
+NUMBER_OR_EACH = {"anyOf": [NUMBER, {"type": "object", "additionalProperties": NUMBER}]}
+
+
+def ends_of(given: Any) -> list[float | None]:
+    """``[least, greatest]``, or ``{min: …, max: …}``."""
+    if isinstance(given, dict):
+        known_keys(given, ("min", "max"), "a pair of ends")
+        ends = [below(end, or_null(read_number), given.get(end)) for end in ("min", "max")]
+        return read_pair(ends)
+    return read_pair(given)
+
+
+def clip(given: Params) -> Params:
+    low, high = given.pop("min"), given.pop("max")
+    pair = None if low is None and high is None else read_pair([low, high])
+    found = {"range": pair, **given}
+    there = [name for name in ("range", "each", "quantiles") if found[name] not in (None, {})]
+    if not there:
+        raise Misplaced(
+            (),
+            "needs ends. Write {clip: [0, 40]}, {clip: {sst: [0, 40]}} or {clip: {quantiles: [0.01, 0.99]}}.",
+        )
+    if len(there) > 1:
+        raise Misplaced(
+            (), "has fixed ends and other ones. Keep either min and max, ends of variables, or quantiles."
+        )
+    if there != ["quantiles"]:
+        for name in ("dims", "period"):
+            if found[name] is not None:
+                raise Misplaced((name,), f"{name} is for quantiles. Remove it.")
+    return found
+
+
+# ------------------------------------------------------------------------------------------ along a dimension
+def percentile(given: Params) -> Params:
+    q = given.pop("q")
+    _either(
+        {"q": q, "quantiles": given["quantiles"]},
+        ("q", "quantiles"),
+        "{percentile: {dims: time, q: [5, 95]}}",
+    )
+    asked = q if q is not None else given["quantiles"]
+    scalar = not isinstance(asked, list)
+    shares = [asked] if scalar else asked
+    return {
+        **given,
+        "quantiles": [one / 100 for one in shares] if q is not None else shares,
+        "scalar": scalar,
+    }
+
+
+def one_or_list(read: Reader) -> Reader:
+    """A value, or a list of different ones, each as it is written."""
+
+    def either(given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            return read(given)
+        found = list_of(read)(given)
+        for i, value in enumerate(found):
+            if value in found[:i]:
+                raise Misplaced((i,), f"{value!r} is there twice. Remove one.", at_key=False)
+        return found
+
+    return either
+
+
+def steps_back(given: Any) -> int:
+    if isinstance(given, int) and not isinstance(given, bool) and given < 0:
+        raise Misplaced(
+            (), f"looks ahead: got {given}. A lag is 1 or more, so that values are known.", at_key=False
+        )
+    return int(whole(1)(given))
+
+
+def lag(given: Params) -> Params:
+    n = given["n"]
+    return {**given, "n": n if isinstance(n, list) else [n], "scalar": not isinstance(n, list)}
+
+
+# ------------------------------------------------------------------------------------------ places
+def labels(given: Any) -> Params:
+    if isinstance(given, str) and given.strip():
+        source, _, variable = given.partition(".")
+        return {"source": source, "variable": variable or None}
+    if isinstance(given, dict):
+        known_keys(given, ("source", "variable"), "labels")
+        return {
+            "source": below("source", name_of("source"), given.get("source")),
+            "variable": below("variable", or_null(name_of("variable")), given.get("variable")),
+        }
+    raise wrong("source.variable, or {source: …, variable: …}", given)
+
+
+def _ring(given: Any) -> list[list[float]]:
+    points = list_of(_point, single=False)(given)
+    if len(points) < 3:
+        raise wrong("three points or more", given)
+    return points
+
+
+def _point(given: Any) -> list[float]:
+    if isinstance(given, list | tuple) and len(given) == 2 and all(is_number(one) for one in given):
+        return [float(given[0]), float(given[1])]
+    raise wrong("a point [x, y], such as [lon, lat]", given)
+
+
+def polygons(given: Any) -> Params:
+    if isinstance(given, str) and given.strip():
+        return {"file": given}
+    return {"zones": mapping_of(_ring, "zone", "{alps: [[5, 44], [16, 44], [16, 48]]}")(given)}
+
+
+def zonal(given: Params) -> Params:
+    _either(given, ("labels", "polygons"), "{zonal: {labels: land.zone, ops: [mean]}}")
+    polygons = given.pop("polygons") or {}
+    file = polygons.get("file")
+    if file is None and given["property"] is not None:
+        raise Misplaced(
+            ("property",), "is the name of zones in a file of polygons, and there is no file. Remove it."
+        )
+    if given["labels"] is not None:
+        for name in ("x", "y"):
+            if given[name] is not None:
+                raise Misplaced(
+                    (name,), "is for polygons; labels say themselves which dimensions they have. Remove it."
+                )
+    else:
+        given["x"], given["y"] = given["x"] or "lon", given["y"] or "lat"
+    if file is not None:
+        given["property"] = given["property"] or "name"
+    return {**given, "polygons": polygons.get("zones"), "file": file}
+
+
+def _steps_of(given: Params) -> Params:
+    """``{start, stop, step}``: stop is included if a step ends there."""
+    known_keys(given, ("start", "stop", "step", "like", "values"), "a coordinate")
+    if "like" in given:
+        known_keys(given, ("like",), "a coordinate that is like another")
+        return {"kind": "like", "source": below("like", name_of("source or grid"), given["like"])}
+    if "values" in given:
+        known_keys(given, ("values",), "a coordinate of values")
+        return _coordinate(given["values"])
+    for name in ("start", "stop", "step"):
+        if name not in given:
+            raise Misplaced(
+                (), f"needs {name}. Write {{start: -60, stop: 60, step: 0.5}}, a list, or {{like: source}}."
+            )
+    start, stop, step = (below(name, read_number, given[name]) for name in ("start", "stop", "step"))
+    if step == 0 or (stop - start) / step < 0:
+        raise Misplaced(("step",), f"never reaches stop {stop} from start {start}; got {step}.", at_key=False)
+    count = int((stop - start) / step + 1e-9) + 1
+    if count > _LIMIT_POINTS:
+        raise Misplaced(
+            ("step",), f"makes {count} points; at most {_LIMIT_POINTS} are accepted.", at_key=False
+        )
+    return {"kind": "range", "start": float(start), "step": float(step), "count": count}
+
+
+_LIMIT_POINTS = 1_000_000
+
+
+def _coordinate(given: Any) -> Params:
+    if isinstance(given, dict):
+        return _steps_of(given)
+    values = [float(one) for one in list_of(read_number, single=False)(given)]
+    up = all(a < b for a, b in zip(values, values[1:], strict=False))
+    if not up and not all(a > b for a, b in zip(values, values[1:], strict=False)):
+        raise Misplaced((), "must rise or fall from value to value.", at_key=False)
+    return {"kind": "values", "values": values}
+
+
+def regrid_to(given: Any) -> Params:
+    if isinstance(given, dict) and isinstance(given.get("like"), str):
+        known_keys(given, ("like",), "a target that is like another")
+        return {"to": {}, "like": given["like"]}
+    return {
+        "to": mapping_of(_coordinate, "dimension", "{lat: {start: -60, stop: 60, step: 0.5}}")(given),
+        "like": None,
+    }
+
+
+def regrid(given: Params) -> Params:
+    return {**given.pop("to"), **given}
