@@ -32,7 +32,7 @@ class Input:
         Key columns (of a feature table; empty for a raw source).
     """
 
-    kind: Literal["source", "table"]
+    kind: Literal["source", "table", "grid"]
     name: str
     columns: dict[str, pl.DataType]
     time: str | None
