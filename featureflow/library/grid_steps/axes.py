@@ -1,0 +1,82 @@
+"""Dimensions of a cube and their coordinates: which hold times, when values are known, what to say of a missing one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from featureflow.contracts.cube import Region, Span
+from featureflow.contracts.grid_step import KNOWN_AT, StepMistake
+
+
+def hint(given: object, known: Iterable[Hashable]) -> str:
+    """Say which known name was probably meant, and which there are."""
+    names = sorted(str(name) for name in known)
+    near = difflib.get_close_matches(str(given), names, n=1)
+    meant = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{meant}Known: {', '.join(names) or 'none'}."
+
+
+def check_dim(cube: xr.Dataset, dim: str, place: Sequence[str | int]) -> None:
+    """Refuse a dimension that the cube does not have."""
+    if dim not in cube.sizes:
+        raise StepMistake(place, f"unknown dimension {dim!r}. {hint(dim, cube.sizes)}")
+
+
+def check_variables(cube: xr.Dataset, names: Iterable[str], place: Sequence[str | int]) -> None:
+    """Refuse variables that the cube does not have."""
+    for name in names:
+        if name not in cube.data_vars:
+            raise StepMistake(place, f"unknown variable {name!r}. {hint(name, cube.data_vars)}")
+
+
+def is_time(cube: xr.Dataset, dim: Hashable) -> bool:
+    """Whether the coordinate of a dimension holds times, of the standard calendar or of a model's."""
+    if dim not in cube.indexes:
+        return False
+    return cube[dim].dtype.kind == "M" or isinstance(cube.indexes[dim], xr.CFTimeIndex)
+
+
+def known(cube: xr.Dataset, dim: Hashable) -> np.ndarray[Any, Any]:
+    """When the values at each position of a time dimension are known: `known_at`, or the labels."""
+    given = cube.coords.get(KNOWN_AT)
+    if given is not None and given.dims == (dim,):
+        return np.asarray(given.values)
+    return np.asarray(cube[dim].values)
+
+
+def with_known(made: xr.Dataset, dim: Hashable, when: np.ndarray[Any, Any]) -> xr.Dataset:
+    """Add `known_at`; where every value is known at its label there is none, nor was there before."""
+    labels = made[dim].values
+    plain = made.drop_vars(KNOWN_AT, errors="ignore")
+    if np.array_equal(when, labels):
+        return plain
+    later = np.maximum(when, labels)
+    return plain.assign_coords({KNOWN_AT: (dim, later, {"long_name": "time at which the value is known"})})
+
+
+def latest_within(when: np.ndarray[Any, Any], before: int, after: int) -> np.ndarray[Any, Any]:
+    """Give the latest of ``when[i - before : i + after + 1]`` for every position, cut at both ends."""
+    latest = when.copy()
+    for shift in range(1, after + 1):
+        latest[:-shift] = np.maximum(latest[:-shift], when[shift:])
+    for shift in range(1, before + 1):
+        latest[shift:] = np.maximum(latest[shift:], when[:-shift])
+    return latest
+
+
+def coordinates_within(data: xr.Dataset, made: xr.Dataset, region: Mapping[str, Span]) -> xr.Dataset:
+    """Give a computed region the coordinates and attributes of the output's outline, cut to that region."""
+    cut = made.isel({dim: slice(*span) for dim, span in region.items()})
+    plain = data.drop_vars([name for name in data.coords if name not in made.coords]).drop_attrs(deep=False)
+    given = {name: cut.variables[name] for name in cut.coords}
+    return plain.assign_coords(given).assign_attrs(cut.attrs)
+
+
+def whole_of(region: Region, cube: xr.Dataset, dims: Iterable[str]) -> Region:
+    """Give a region with some dimensions in full."""
+    return {**region, **{dim: (0, int(cube.sizes[dim])) for dim in dims}}
