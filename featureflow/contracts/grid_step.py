@@ -53,6 +53,9 @@ class GridStep(ABC):
 
     #: sources and grids beside the step's input that it reads
     others: tuple[str, ...] = ()
+    #: of those, source -> variable (None: its only one) whose values decide the outline, as labels of zones do:
+    #: whoever calls `outline` reads that variable first and gives it in memory
+    loaded: Mapping[str, str | None] = {}
 
     @abstractmethod
     def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
