@@ -1,0 +1,79 @@
+"""Sources of N-d data by format. A format's module is imported when a source of it is opened."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from featureflow.core.errors import SourceError
+
+if TYPE_CHECKING:
+    from featureflow.library.cubes.stored import StoredCube
+    from featureflow.spec.sources import Source
+
+#: formats that are files, each a module and a class
+FILES = {
+    "netcdf": ("netcdf", "NetcdfPart"),
+    "hdf5": ("netcdf", "NetcdfPart"),
+}
+FORMATS = ("zarr", *FILES)
+
+
+def open_cube(name: str, source: Source, root: str) -> StoredCube:
+    """Open a source of N-d data: metadata and coordinates are read, no values.
+
+    Parameters
+    ----------
+    name
+        Of the source, for errors.
+    source
+        As the spec describes it.
+    root
+        Folder that relative paths start at.
+
+    Raises
+    ------
+    SourceError
+        If nothing is there, it is of another format, parts do not fit together (names both files), or a coordinate
+        is not sorted or has a value twice (names it and the position).
+    Unreachable
+        If the store does not answer.
+
+    Notes
+    -----
+    Cost: a few requests for a Zarr store; for files, each is opened once, and what it holds is remembered until it
+    changes. Values that mean missing are NaN; times without a place in nanoseconds or of other calendars are cftime.
+    """
+    from featureflow.library.cubes.joining import cube_of
+
+    urls = tuple(_url(path, root) for path in source.path)
+    if source.format == "zarr":
+        parts = _zarr_parts(name, urls, source)
+    elif source.format in FILES:
+        parts = _file_parts(name, urls, source)
+    else:
+        raise SourceError(
+            f"source {name!r}: format {source.format!r} is no format of arrays: {', '.join(FORMATS)}."
+        )
+    return cube_of(name, parts, source.concat, dict(source.chunks or {}))
+
+
+def _url(path: str, root: str) -> str:
+    return os.path.join(root, os.path.expanduser(path)) if "://" not in path else path
+
+
+def _zarr_parts(name: str, urls: tuple[str, ...], source: Source) -> list[Any]:
+    from featureflow.library.cubes.zarr import ZarrPart
+
+    return [ZarrPart.at(url.rstrip("/"), source.options.group or "", name) for url in urls]
+
+
+def _file_parts(name: str, urls: tuple[str, ...], source: Source) -> list[Any]:
+    import importlib
+
+    from featureflow.library.cubes.files import file_parts
+
+    module, kind = FILES[source.format]
+    part = getattr(importlib.import_module(f"featureflow.library.cubes.{module}"), kind)
+    options = source.options
+    return file_parts(part, urls, name, {"group": options.group, "engine": options.engine})

@@ -1,0 +1,150 @@
+"""Zarr, versions 2 and 3, sharded or not, on a disk or in an object store."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from featureflow.core import storage
+from featureflow.core.errors import SourceError
+from featureflow.core.meter import spent
+from featureflow.library.cubes import decoding, handles, objects, zarr_stores
+from featureflow.library.cubes.contents import Contents, Stored, contents_of
+from featureflow.library.cubes.errors import opening, values_of
+
+if TYPE_CHECKING:
+    from featureflow.library.cubes.stored import Named
+
+#: attributes that say how numbers become values; others may be rewritten without anything being computed again
+_DECODING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "dtype", "calendar")
+
+
+class OpenZarr:
+    """An open store: arrays, and how each is decoded."""
+
+    def __init__(self, url: str, group: str, where: str) -> None:
+        with opening(where, url, "Zarr"):
+            store, prefix = zarr_stores.open_store(url)
+            path = "/".join(part for part in (prefix, group.strip("/")) if part)
+            self.group = zarr.open_group(store, path=path, mode="r")
+            consolidated = self.group.metadata.consolidated_metadata is not None
+            raw = xr.open_zarr(
+                store, group=path or None, chunks=None, decode_cf=False, consolidated=consolidated
+            )
+            self.arrays: dict[str, Any] = {str(name): self.group[str(name)] for name in raw.variables}
+            self.decoded = decoding.decode(raw, where)
+        self.fills = {
+            str(name): decoding.fill_of(variable, self.decoded.variables[name])
+            for name, variable in raw.variables.items()
+        }
+        self.version = _digest({name: array.metadata.to_dict() for name, array in self.arrays.items()})
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrPart:
+    """A Zarr group."""
+
+    url: str
+    group: str
+    source: str
+    version: str
+
+    @classmethod
+    def at(cls, url: str, group: str, source: str) -> ZarrPart:
+        """Open what is there now."""
+        opened = OpenZarr(url, group, f"source {source!r}: {url}")
+        part = cls(url, group, source, opened.version)
+        with handles.borrowed(part, lambda: opened):
+            return part
+
+    @property
+    def where(self) -> str:
+        """For errors."""
+        return f"source {self.source!r}: {storage.join(self.url, self.group) if self.group else self.url}"
+
+    def _open(self) -> Any:
+        return handles.borrowed(self, lambda: OpenZarr(self.url, self.group, self.where))
+
+    def contents(self) -> Contents:
+        """What it holds."""
+        with self._open() as opened, opening(self.where, self.url, "Zarr"):
+            return contents_of(opened.decoded, self.where)
+
+    def read(self, name: str, cut: tuple[slice, ...], stored: Stored) -> np.ndarray[Any, Any]:
+        """Values of a variable, decoded."""
+        with self._open() as opened:
+            array = self._same(opened, name, stored)
+            kind = "decode" if storage.is_local(self.url) else "remote read"
+            with spent(kind), values_of(self.where, self.url, name, cut):
+                fills = opened.fills[name]
+                if fills is None:
+                    return decoding.read_decoded(opened.decoded.variables[name], cut)
+                return decoding.mask(np.asarray(array[cut]), fills)
+
+    def _same(self, opened: OpenZarr, name: str, stored: Stored) -> Any:
+        """The array, if it is still what it was when the source was opened; it may have grown."""
+        now = opened.decoded.variables.get(name)
+        if (
+            now is None
+            or now.dtype != stored.dtype
+            or now.dims != stored.dims
+            or any(size < before for size, before in zip(now.shape, stored.shape, strict=True))
+        ):
+            raise SourceError(
+                f"{self.where}: variable {name!r} is another one than when the source was opened. Was it written "
+                "again meanwhile? Run again."
+            )
+        return opened.arrays[name]
+
+    def named(self, variables: Mapping[str, Stored]) -> list[Named]:
+        """A piece for each chunk, or shard, of each array; also for those that are not stored and mean fill values."""
+        found: list[Named] = []
+        with self._open() as opened:
+            for name, stored in variables.items():
+                array = self._same(opened, name, stored)
+                folder = storage.join(self.url, *filter(None, (self.group.strip("/"), name)))
+                found += _pieces(folder, stored, array, objects.list_objects(folder))
+        return found
+
+
+def _pieces(folder: str, stored: Stored, array: Any, there: Mapping[str, objects.Object]) -> list[Named]:
+    how = {
+        key: value for key, value in array.metadata.to_dict().items() if key not in ("shape", "attributes")
+    }
+    how |= {key: array.attrs[key] for key in _DECODING if key in array.attrs}
+    units = array.attrs.get("units")
+    if isinstance(units, str) and " since " in units:
+        how["units"] = units
+    prefix = _digest([folder, how])
+    sizes = array.shards or array.chunks
+    shape = (
+        *stored.shape,
+        *array.shape[len(stored.shape) :],
+    )  # characters of texts have a dimension of their own
+    counts = [-(-size // chunk) for size, chunk in zip(shape, sizes, strict=True)]
+    found: list[Named] = []
+    for at in itertools.product(*map(range, counts)):
+        size, version = there.get(array.metadata.encode_chunk_key(at), (0, "absent"))
+        region = {
+            dim: (i * chunk, min((i + 1) * chunk, length))
+            for dim, i, chunk, length in zip(stored.dims, at, sizes, stored.shape, strict=False)
+        }
+        key = ".".join(map(str, at))
+        found.append((f"{prefix}:{key}:{size}:{version}", region, size))
+    return found
