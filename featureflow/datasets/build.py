@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from featureflow.contracts.check import CheckResult
+from featureflow.contracts.cube import Cube
 from featureflow.core.errors import TableError
 from featureflow.datasets.assembly import Assembly, assemble
 from featureflow.datasets.encoding import plan_encoders
 from featureflow.datasets.finishing import Finished, Finishing, finish_pieces
+from featureflow.datasets.grid_lookups import PointRouting, look_up_rows
 from featureflow.datasets.joins import JoinTask, run_join
 from featureflow.datasets.place import dataset_url
 from featureflow.datasets.planning import ALL, TASK_BYTES, DatasetPlan, JoinPlan, plan_dataset
@@ -31,9 +33,13 @@ from featureflow.execute.task import Task
 from featureflow.observe.datasets import dataset_summary
 from featureflow.observe.plans import describe_table
 from featureflow.observe.report import TableOutcome
-from featureflow.plan.dataset_nodes import CompiledDataset
+from featureflow.plan.dataset_nodes import CompiledDataset, WindowJoin
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import Lookup
 from featureflow.tables.state import current_state
+
+#: Gives what a name stands for: rows, or a grid.
+Source = Callable[[str], Readable | Cube]
 
 
 class DatasetBuild:
@@ -76,7 +82,7 @@ class DatasetBuild:
         """Columns that are the spine's."""
         return self.dataset.carried
 
-    def rows(self, source: Callable[[str], Readable]) -> pa.Table:
+    def rows(self, source: Source) -> pa.Table:
         """Compute the rows, in the spine's order, and give them back; nothing is split, encoded or kept.
 
         Cost: all rows in memory.
@@ -95,12 +101,12 @@ class DatasetBuild:
         described = describe_table(self.plan.as_table(n_pieces=n_pieces))
         reads = [{"kind": self.dataset.spine.kind, "name": self.dataset.spine.name, "use": "rows"}]
         for join in self.dataset.joins:
-            use = "look-up" if isinstance(join, Lookup) else "windows"
+            use = "look-up" if isinstance(join, Lookup | GridLookup) else "windows"
             reads.append({"kind": join.right.kind, "name": join.right.name, "use": use})
         unique = [one for i, one in enumerate(reads) if one not in reads[:i]]
         return {**described, "kind": "dataset", "reads": unique, "notes": list(self.dataset.notices)}
 
-    def compute(self, source: Callable[[str], Readable], now_us: int) -> list[CheckResult]:
+    def compute(self, source: Source, now_us: int) -> list[CheckResult]:
         """Compute the rows and judge the checks; nothing becomes visible."""
         plan, state = self.plan, self.plan.state
         if plan.does_something:
@@ -118,15 +124,18 @@ class DatasetBuild:
     def _notes(self) -> str:
         return notes_folder(self.site.board, self.checks)
 
-    def assemble(self, source: Callable[[str], Readable]) -> Assembly:
+    def assemble(self, source: Source) -> Assembly:
         """Read the spine and answer every join; what the pieces are put together from."""
         dataset, plan = self.dataset, self.plan
-        files, times = self._read_spine(source(dataset.spine.name))
+        files, times = self._read_spine(tabular(source(dataset.spine.name)))
         rows = sum(file.rows for file in files)
         spine = write_list(self.site.board, [[file.path, file.first, file.rows] for file in files])
         n_pieces = max(1, -(-rows // plan.piece_rows))
         answers = tuple(
-            self._join(one, source(one.join.right.name), files, times, rows, n_pieces) for one in plan.joins
+            self._sample(one, one.join, source(one.join.right.name), files, n_pieces)
+            if isinstance(one.join, GridLookup)
+            else self._join(one, one.join, tabular(source(one.join.right.name)), files, times, n_pieces)
+            for one in plan.joins
         )
         return Assembly(dataset, spine, answers, plan.piece_rows, rows)
 
@@ -175,14 +184,14 @@ class DatasetBuild:
     def _join(
         self,
         one: JoinPlan,
+        join: WindowJoin | Lookup,
         right: Readable,
         files: list[SpineFile],
         times: tuple[int, int] | None,
-        rows: int,
         n_pieces: int,
     ) -> str:
         """Answer one join for all rows; returns the list of the answers' files."""
-        join, name = one.join, self.dataset.name
+        name = self.dataset.name
         routed = self._route(one, files)
         shift = 0 if isinstance(join, Lookup) else join.shift_us
         columns = join.needed if isinstance(join, Lookup) else join.carried or join.needed
@@ -195,7 +204,7 @@ class DatasetBuild:
             self.site, name, right, join.right, columns, join.right_keys, one.n_buckets, chunks
         )
         latest = right.last_us
-        share = -(-rows // one.n_buckets)
+        share = -(-sum(file.rows for file in files) // one.n_buckets)
         estimate = RowEstimate([piece for piece in right.pieces() if piece.has_times])
         tasks = []
         for bucket in range(one.n_buckets):
@@ -219,6 +228,16 @@ class DatasetBuild:
         self.site.progress.stage(stage, len(tasks))
         self.site.run(tasks, lambda _, n: self.site.progress.advance(stage, rows=n))
         return write_list(self.site.board, [[task.key] for task in tasks])
+
+    def _sample(
+        self, one: JoinPlan, lookup: GridLookup, right: Readable | Cube, files: list[SpineFile], n_pieces: int
+    ) -> str:
+        """Look all rows up in a grid; returns the list of the answers' files."""
+        if isinstance(right, Readable):
+            raise TableError(f"{lookup.place}: {lookup.right.name!r} is no grid.")
+        mark = self.plan.inputs[lookup.right.name]
+        routing = PointRouting(lookup, right, mark, self.dataset.time, one.n_buckets, self.folder)
+        return look_up_rows(self.site, self.name, routing, files, (self.plan.piece_rows, n_pieces))
 
     def _route(self, one: JoinPlan, files: list[SpineFile]) -> str:
         """Send the spine's rows to the buckets of a join; joins by the same columns share the files."""
@@ -296,6 +315,19 @@ class DatasetBuild:
         found = state.record["statistics"]
         nulls.update({name: one["nulls"] for name, one in found.items() if "nulls" in one})
         return dataset_summary(state.record["dataset"], nulls, state.info.rows)
+
+
+def tabular(found: Readable | Cube) -> Readable:
+    """An input as rows.
+
+    Raises
+    ------
+    TableError
+        If it is a grid.
+    """
+    if not isinstance(found, Readable):
+        raise TableError("a grid was given where rows are needed. This is a mistake in featureflow.")
+    return found
 
 
 def prepare(dataset: CompiledDataset, plan: BuildPlan, *, full: bool) -> DatasetBuild:

@@ -18,6 +18,7 @@ from featureflow.execute.sizing import (
 )
 from featureflow.execute.stages import Change, Current, Piece, TablePlan
 from featureflow.plan.dataset_nodes import CompiledDataset, WindowJoin
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Lookup
 from featureflow.plan.slices import Slice, slice_at
 from featureflow.tables.state import TableState
@@ -39,14 +40,15 @@ ALL: Slice = slice_at(0, "none")
 class JoinPlan:
     """One join: how many buckets both sides get, and what a task holds in memory."""
 
-    join: WindowJoin | Lookup
+    join: WindowJoin | Lookup | GridLookup
     n_buckets: int
     event_bytes: int
     row_bytes: int
+    fixed_bytes: int = 0
 
     def task_bytes(self, events: int, rows: int) -> int:
         """Peak of a task with so many rows of the other side and of the spine."""
-        return events * self.event_bytes + rows * self.row_bytes
+        return events * self.event_bytes + rows * self.row_bytes + self.fixed_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +193,9 @@ def _explain(
     return "new data", f"its inputs changed since version {state.version}"
 
 
-def _owned(dataset: CompiledDataset) -> list[tuple[str | None, WindowJoin | Lookup]]:
+def _owned(dataset: CompiledDataset) -> list[tuple[str | None, WindowJoin | Lookup | GridLookup]]:
     """Each join of the dataset, with the table whose windows it evaluates."""
-    found: list[tuple[str | None, WindowJoin | Lookup]] = []
+    found: list[tuple[str | None, WindowJoin | Lookup | GridLookup]] = []
     for use in dataset.uses:
         found += [(use.table, use.windows)] if use.windows else []
         found += [(None, lookup) for lookup in use.lookups]
@@ -205,12 +207,14 @@ def _owned(dataset: CompiledDataset) -> list[tuple[str | None, WindowJoin | Look
 def _plan_join(
     dataset: CompiledDataset,
     table: str | None,
-    join: WindowJoin | Lookup,
+    join: WindowJoin | Lookup | GridLookup,
     pieces: Mapping[str, list[Piece]],
     rows: int,
     buckets: Mapping[str, int],
     site: Site,
 ) -> JoinPlan:
+    if isinstance(join, GridLookup):
+        return _plan_points(dataset, join, rows, site)
     events = sum(piece.rows for piece in pieces[join.right.name])
     if isinstance(join, WindowJoin):
         series = {f.series for f in join.features if f.series.column is not None}
@@ -232,6 +236,20 @@ def _plan_join(
     return replace(plan, n_buckets=int(-(-wanted // slots) * slots) if wanted > 1 else 1)
 
 
+def _plan_points(dataset: CompiledDataset, join: GridLookup, rows: int, site: Site) -> JoinPlan:
+    """Buckets of a look-up in a grid: a row takes its positions and values at every corner, a task one chunk."""
+    output = sum(row_bytes(kind) for kind in join.types)
+    places = 8 * (len(join.at) + 2)
+    per_row = 3 * frame_row_bytes(dataset.spine.columns, join.left_keys) + 64
+    per_row += join.n_corners * (2 * places + 2 * output) + 2 * output
+    plan = JoinPlan(join, 1, 0, per_row, 3 * join.chunk_bytes)
+    limit = max(min(TASK_BYTES, site.budget.task_bytes) - plan.fixed_bytes, 1)
+    wanted = -(-rows * per_row // limit)
+    if rows > WORTH_SPLITTING_ROWS:
+        wanted = max(wanted, site.executor.capacity)
+    return replace(plan, n_buckets=min(wanted, max(rows, 1)) if wanted > 1 else 1)
+
+
 def _estimate(
     joins: tuple[JoinPlan, ...],
     pieces: Mapping[str, list[Piece]],
@@ -246,9 +264,8 @@ def _estimate(
     for plan in joins:
         events = pieces[plan.join.right.name]
         read += events
-        needed = max(
-            needed, plan.task_bytes(sum(p.rows for p in events) // plan.n_buckets, rows // plan.n_buckets)
-        )
+        n_events = 0 if isinstance(plan.join, GridLookup) else sum(piece.rows for piece in events)
+        needed = max(needed, plan.task_bytes(n_events // plan.n_buckets, rows // plan.n_buckets))
     if needed > site.budget.task_bytes:
         raise PlanError(
             f"datasets.{dataset.name}: a task needs {needed / 1e9:.2f} GB; its budget is "

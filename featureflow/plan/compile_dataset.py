@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -15,14 +15,19 @@ from featureflow.core.expressions import compile_condition, compile_expression
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.types import to_polars
 from featureflow.plan.columns import ColumnBuilder, Path, no_column
+from featureflow.plan.compile_grid_lookup import compile_grid_lookup
 from featureflow.plan.dataset_nodes import CompiledDataset, LabelNode, Use, WindowJoin
 from featureflow.plan.definition import dataset_definition
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Derived, Feature, Input, Lookup, Series, Window
 from featureflow.plan.required import columns_needed
 from featureflow.spec.datasets import Label, UsedTable
 from featureflow.spec.dependencies import parents
 from featureflow.spec.load import LoadedProject
 from featureflow.spec.splits import Split, Values
+
+if TYPE_CHECKING:
+    from featureflow.plan.grid_nodes import CompiledGrid
 
 
 def spine_name(dataset: str) -> str:
@@ -36,6 +41,7 @@ def compile_datasets(
     tables: dict[str, CompiledTable],
     names: Sequence[str],
     problems: list[Problem],
+    grids: Mapping[str, CompiledGrid] | None = None,
 ) -> dict[str, CompiledDataset]:
     """Compile datasets.
 
@@ -47,12 +53,15 @@ def compile_datasets(
         The feature tables that they use; a dataset that uses another one is left out: its mistake is reported.
     problems
         Gets every mistake; a dataset with one is left out.
+    grids
+        The grids that they use; as with tables, one that is missing has been reported.
     """
     compiled = {}
     for name in names:
-        if any(parent not in tables for parent in parents(loaded.project, name)):
+        known = {*tables, *(grids or {})}
+        if any(parent not in known for parent in parents(loaded.project, name)):
             continue
-        found = _DatasetCompiler(loaded, name, sources, tables, problems).compile()
+        found = _DatasetCompiler(loaded, name, sources, tables, problems, grids or {}).compile()
         if found is not None:
             compiled[name] = found
     return compiled
@@ -68,8 +77,10 @@ class _DatasetCompiler(ColumnBuilder):
         sources: dict[str, Input],
         tables: dict[str, CompiledTable],
         problems: list[Problem],
+        grids: Mapping[str, CompiledGrid],
     ) -> None:
         super().__init__(loaded, ("datasets", name), sources, tables, problems)
+        self.grids = grids
         self.name, self.spec = name, loaded.project.datasets[name]
         self.notices: list[str] = []
         self.features: list[str] = []
@@ -325,9 +336,13 @@ class _DatasetCompiler(ColumnBuilder):
             if name not in table.schema.names:
                 self.tell((*path, "columns", j), no_column(name, rows))
 
-    def _lookups(self, spine: Input, time: str | None) -> list[Lookup | None]:
-        found = []
+    def _lookups(self, spine: Input, time: str | None) -> list[Lookup | GridLookup | None]:
+        found: list[Lookup | GridLookup | None] = []
         for i, spec in enumerate(self.spec.lookup):
+            if spec.from_ in self.grids:
+                grid = self.grids[spec.from_]
+                found.append(compile_grid_lookup(self, spine, time, spec, grid, ("lookup", i)))
+                continue
             right = self.input(spec.from_)
             if right is None:
                 continue
@@ -425,10 +440,13 @@ class _DatasetCompiler(ColumnBuilder):
         read = [name for name in (label.column, label.op.other) if name] or [right.time or ""]
         return join, tuple(f"{right.name}.{name}" for name in read)
 
-    def _definition(self, spine: Input, uses: tuple[Use, ...], lookups: tuple[Lookup, ...]) -> dict[str, Any]:
+    def _definition(
+        self, spine: Input, uses: tuple[Use, ...], lookups: tuple[Lookup | GridLookup, ...]
+    ) -> dict[str, Any]:
         used = [spine.name, *(use.table for use in uses), *(lookup.right.name for lookup in lookups)]
         used += [label.source for label in self.spec.label if label.source]
         upstream = {name: table.definition_hash for name, table in self.tables.items()}
+        upstream |= {name: grid.definition_hash for name, grid in self.grids.items()}
         folder = os.path.abspath(self.loaded.root)
         return dataset_definition(
             self.loaded.project, self.name, tuple(dict.fromkeys(used)), upstream, folder

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from featureflow.core.expressions import compile_condition
 from featureflow.core.types import to_polars
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import Derived, Feature, Input, Lookup
 from featureflow.spec.models import Dataset
 
@@ -109,7 +110,7 @@ class CompiledDataset:
     time: str | None
     carried: tuple[str, ...]
     uses: tuple[Use, ...]
-    lookups: tuple[Lookup, ...]
+    lookups: tuple[Lookup | GridLookup, ...]
     derived: tuple[Derived, ...]
     labels: tuple[LabelNode, ...]
     features: tuple[str, ...]
@@ -127,9 +128,9 @@ class CompiledDataset:
         return Input("table", self.name, columns, self.time, keys=self.keys)
 
     @property
-    def joins(self) -> tuple[WindowJoin | Lookup, ...]:
+    def joins(self) -> tuple[WindowJoin | Lookup | GridLookup, ...]:
         """Everything that is asked of other inputs, in order."""
-        found: list[WindowJoin | Lookup] = []
+        found: list[WindowJoin | Lookup | GridLookup] = []
         for use in self.uses:
             found += [*([use.windows] if use.windows else []), *use.lookups]
         found += self.lookups

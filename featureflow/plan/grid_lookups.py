@@ -39,6 +39,8 @@ class GridLookup:
         The step's time may not be older; None for any age.
     allow_exact
         Whether a step of exactly the row's time counts.
+    chunk_bytes
+        Of one chunk of all the variables.
     """
 
     right: Input
@@ -49,11 +51,17 @@ class GridLookup:
     ttl_us: int | None
     allow_exact: bool
     place: str
+    chunk_bytes: int = 0
 
     @property
     def left_keys(self) -> tuple[str, ...]:
         """The rows' columns that say where."""
         return tuple(dict.fromkeys(column for _, column in self.at))
+
+    @property
+    def n_corners(self) -> int:
+        """Values that one answer is made of, at most."""
+        return 1 << len(self.at) if self.method == "linear" else 1
 
     @property
     def reach_us(self) -> int | None:
