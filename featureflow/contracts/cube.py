@@ -28,7 +28,10 @@ def slices_of(region: Mapping[str, Span], base: Mapping[str, Span] | None = None
 
 @dataclass(frozen=True, slots=True)
 class CubePiece:
-    """A named part of a source: a file, or a stored chunk. Another content has another ``id``."""
+    """A named part of a source: a file, or a stored chunk. Another content has another ``id``.
+
+    Its region leaves out dimensions along which it is not cut: it is everywhere along them.
+    """
 
     id: str
     region: Region
@@ -51,8 +54,14 @@ class Cube(Protocol):
     outline: xr.Dataset
     chunks: dict[str, tuple[int, ...]]
 
-    def pieces(self) -> list[CubePiece]:
-        """Name everything that is stored, as the store describes it now; together they cover the cube."""
+    def pieces(self, variables: Sequence[str] | None = None) -> list[CubePiece]:
+        """Name everything that is stored, as the store describes it now; together they cover the cube.
+
+        Parameters
+        ----------
+        variables
+            Only what these are stored in; all if None.
+        """
 
     def read(self, region: Region, variables: Sequence[str]) -> xr.Dataset:
         """Read a region into memory, decoded, with its coordinates."""

@@ -130,7 +130,7 @@ class FilePart(ABC):
         """One piece: the file."""
         self._unchanged()
         del variables
-        return [(f"{self.url}:{self.size}:{self.version}:{self.options!r}", {}, self.size)]
+        return [(f"{self.url}:{self.size}:{self.version}:{self.options!r}", {}, self.size, None)]
 
 
 Kind = TypeVar("Kind", bound=FilePart)

@@ -12,11 +12,11 @@ import xarray as xr
 from featureflow.contracts.cube import CubePiece, Region, Span, slices_of
 from featureflow.contracts.outlines import absent
 from featureflow.core.errors import SourceError
-from featureflow.core.meter import moved, spent
+from featureflow.core.meter import moved
 from featureflow.library.cubes.contents import Contents, Stored
 
-#: identity, region by dimension (of the variable's own dimensions only), bytes
-Named = tuple[str, Region, int]
+#: identity, region by dimension (empty: the whole part), bytes, variable (None: all)
+Named = tuple[str, Region, int, str | None]
 
 
 class Part(Protocol):
@@ -98,19 +98,19 @@ class StoredCube:
             Only what these are stored in; all if None.
         """
         chosen = {name: self._stored(name) for name in (variables or self.contents.variables)}
-        everything = {dim: (0, size) for dim, size in self.contents.sizes.items()}
         found = []
         for i, (part, start) in enumerate(zip(self.parts, self.starts, strict=True)):
-            if i and not any(self.along in each.dims for each in chosen.values()):
-                break  # what does not lie along it is read from the first part
-            with spent("remote read"):
-                named = part.named({name: self._of_part(each, i) for name, each in chosen.items()})
-            for identity, region, size in named:
-                moved_region = everything | region
-                if self.along is not None:
+            # what does not lie along the dimension is read from the first part
+            here = {name: each for name, each in chosen.items() if not i or self.along in each.dims}
+            if not here:
+                break
+            named = part.named({name: self._of_part(each, i) for name, each in here.items()})
+            for identity, region, size, name in named:
+                placed, holds = dict(region), here.values() if name is None else (here[name],)
+                if self.along is not None and all(self.along in each.dims for each in holds):
                     low, high = region.get(self.along, (0, self._length(i)))
-                    moved_region[self.along] = (start + low, start + high)
-                found.append(CubePiece(identity, moved_region, size))
+                    placed[self.along] = (start + low, start + high)
+                found.append(CubePiece(identity, placed, size))
         return found
 
     def _length(self, part: int) -> int:

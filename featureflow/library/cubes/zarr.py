@@ -119,11 +119,15 @@ class ZarrPart:
             for name, stored in variables.items():
                 array = self._same(opened, name, stored)
                 folder = storage.join(self.url, *filter(None, (self.group.strip("/"), name)))
-                found += _pieces(folder, stored, array, objects.list_objects(folder))
+                with spent("remote read"):
+                    there = objects.list_objects(folder)
+                found += _pieces(folder, name, stored, array, there)
         return found
 
 
-def _pieces(folder: str, stored: Stored, array: Any, there: Mapping[str, objects.Object]) -> list[Named]:
+def _pieces(
+    folder: str, name: str, stored: Stored, array: Any, there: Mapping[str, objects.Object]
+) -> list[Named]:
     how = {
         key: value for key, value in array.metadata.to_dict().items() if key not in ("shape", "attributes")
     }
@@ -146,5 +150,5 @@ def _pieces(folder: str, stored: Stored, array: Any, there: Mapping[str, objects
             for dim, i, chunk, length in zip(stored.dims, at, sizes, stored.shape, strict=False)
         }
         key = ".".join(map(str, at))
-        found.append((f"{prefix}:{key}:{size}:{version}", region, size))
+        found.append((f"{prefix}:{key}:{size}:{version}", region, size, name))
     return found
