@@ -10,7 +10,7 @@ look-up and of a label with a source are never empty; ``label`` of a target enco
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -44,8 +44,9 @@ from featureflow.spec.fields import (
     Sql,
 )
 from featureflow.spec.fields import Share as ShareOfRows
-from featureflow.spec.sources import Columns, Source, Tags
+from featureflow.spec.sources import Columns, Sizes, Source, Tags
 from featureflow.spec.splits import Before, Part, Rest, Share, Split, Values
+from featureflow.spec.suggest import did_you_mean
 from featureflow.spec.yaml_text import scalar
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Label",
     "Normalize",
     "Part",
+    "PatchLabels",
     "Rest",
     "Sample",
     "Select",
@@ -71,11 +73,49 @@ __all__ = [
 
 #: what a spine of files may say about them; more needs a source
 FILE_FIELDS = ("path", "format", "options", "timezone", "missing_columns", "extra_columns")
-_GRID_FIELDS = ("grid", "patch", "stride")
+#: what only a spine of patches has
+PATCH_FIELDS = ("patch", "stride", "variables", "labels", "valid")
+#: key of a patch: its number in the order of the grid
+PATCH_KEY = "patch"
+
+
+def _labels(given: Any) -> Any:
+    if isinstance(given, str):
+        source, _, variable = given.partition(".")
+        return {"source": source, "variable": variable} if variable else {"source": source}
+    return given
+
+
+class PatchLabels(SpecModel):
+    """What to learn of each patch: the same patch of another grid, or rows of a table that lie in it."""
+
+    source: Reference = Field(
+        description="A source of N-d data or a grid; with `at`, a source or feature table."
+    )
+    variable: ColumnName | None = Field(default=None, description="Of the grid; its only one if omitted.")
+    at: dict[ColumnName, ColumnName] = Field(
+        default_factory=dict,
+        description="Of a table: the patches' dimension to its column that says where a row is.",
+    )
+    column: ColumnName | None = Field(default=None, description="Of the table, for an op that needs values.")
+    op: Literal["patch", "center", "majority", "mean", "min", "max", "sum", "count", "any"] | None = Field(
+        default=None,
+        description="Of a grid: patch (default), center, majority, mean, min, max, sum. Of a table: "
+        "any, count (default), mean, min, max, sum of a column.",
+    )
+    as_: ColumnName = Field(default="label", alias="as", description="Name of the label.")
+
+    @property
+    def how(self) -> str:
+        """The op, decided."""
+        return self.op or ("count" if self.at else "patch")
 
 
 class Spine(SpecModel):
-    """The rows of a dataset: those of a source, of a feature table, or of files named here."""
+    """The rows of a dataset: those of a source, of a feature table, of files named here, or patches of a grid.
+
+    Of patches, ``keys`` is ``("patch",)``, ``stride`` has every dimension of ``patch``, and ``time`` names a dimension.
+    """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
@@ -85,9 +125,26 @@ class Spine(SpecModel):
         alias="<files>",  # angle brackets: not written, and left out of the paths of mistakes
         description="Files, in place of `source`; written as `path: …`.",
     )
-    keys: Columns = Field(description="Columns that say whose rows these are.")
+    grid: Reference | None = Field(
+        default=None, description="A grid, in place of `source`: rows are its patches."
+    )
+    patch: Sizes = Field(default_factory=dict, description="Of a grid: dimension to the size of a patch.")
+    stride: Sizes = Field(
+        default_factory=dict,
+        description="Dimension to the step from patch to patch; the patch's size if omitted.",
+    )
+    variables: Columns | None = Field(default=None, description="Of a grid: variables; all if omitted.")
+    labels: Annotated[PatchLabels | None, Shorthand(_labels, {"type": "string", "minLength": 1})] = Field(
+        default=None, description="Of a grid: what to learn of each patch, such as `land.zone`."
+    )
+    valid: ShareOfRows | None = Field(
+        default=None, description="Of a grid: least share of values that are not missing, such as 0.9."
+    )
+    keys: Columns = Field(description="Columns that say whose rows these are; none for patches.")
     time: ColumnName | None = Field(
-        default=None, description="The time at which features are evaluated; the source's own if omitted."
+        default=None,
+        description="The time at which features are evaluated; the source's own if omitted. "
+        "Of a grid: the dimension of times.",
     )
     where: Sql | None = Field(default=None, description="SQL; only rows for which this is true.")
     columns: Columns | None = Field(default=None, description="Columns to carry along; all if omitted.")
@@ -97,9 +154,11 @@ class Spine(SpecModel):
     def _files_beside(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        for key in _GRID_FIELDS:
+        if "grid" in given:
+            return _of_patches(given)
+        for key in PATCH_FIELDS:
             if key in given:
-                raise Misplaced((key,), "spines of grids are not supported in this version.")
+                raise Misplaced((key,), f"{key} is for a spine of patches. Add grid:, or remove it.")
         files = {key: given[key] for key in FILE_FIELDS if key in given}
         if not files:
             return given
@@ -120,6 +179,30 @@ class Spine(SpecModel):
         made: dict[str, Any] = handler(self)
         files = made.pop("<files>", None) or made.pop("files", None) or {}
         return {**made, **{key: value for key, value in files.items() if key in FILE_FIELDS}}
+
+
+def _of_patches(given: dict[str, Any]) -> dict[str, Any]:
+    for key in ("source", *FILE_FIELDS, "keys", "columns", "where"):
+        if key in given:
+            what = "Write variables:" if key == "columns" else "Remove it, or grid:"
+            raise Misplaced(
+                (key,), f"{key} is for a spine of rows, and this one has patches of a grid. {what}."
+            )
+    if "patch" not in given:
+        raise Misplaced(
+            (), "patches need a size. Add patch:, such as {lat: 64, lon: 64, time: 8}.", at_key=False
+        )
+    patch, stride = given["patch"], given.get("stride", {})
+    if isinstance(patch, dict) and isinstance(stride, dict):
+        if not patch:
+            raise Misplaced(("patch",), "names no dimension. Write patch: {lat: 64, lon: 64, time: 8}.")
+        for dim in stride:
+            if dim not in patch:
+                raise Misplaced(
+                    ("stride", dim), f"patch has no dimension {dim!r}. {did_you_mean(dim, patch)}"
+                )
+        stride = {**patch, **stride}
+    return {**given, "keys": PATCH_KEY, "stride": stride}
 
 
 def _table(given: Any) -> Any:

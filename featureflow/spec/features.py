@@ -16,6 +16,7 @@ from featureflow.spec.fields import (
     Delay,
     GivenScalar,
     KeyMapping,
+    Misplaced,
     OpField,
     PositiveDuration,
     Reference,
@@ -121,15 +122,28 @@ class Availability(SpecModel):
 
 
 class Lookup(SpecModel):
-    """Columns of the latest row of another source or feature table at or before the row's time."""
+    """Columns of the latest row of another source or feature table at or before the row's time.
 
-    from_: Reference = Field(alias="from", description="A source or a feature table.")
+    Of a grid: values at the row's place (``at``), at the latest time that was known at the row's time. Then ``keys``
+    is empty, and no ``columns`` stand for all variables.
+    """
+
+    from_: Reference = Field(alias="from", description="A source or a feature table; with `at`, a grid.")
     keys: KeyMapping = Field(
         default_factory=dict,
         description="This table's column to the other's; a list if they are named alike; "
         "omitted for a feature table: its own keys.",
     )
-    columns: Columns
+    columns: Annotated[tuple[ColumnName, ...], AsTuple(single=True)] = Field(
+        description="What is taken; of a grid its variables, all if omitted (also written `variables`)."
+    )
+    at: dict[ColumnName, ColumnName] = Field(
+        default_factory=dict, description="Of a grid: its dimension to this table's column that says where."
+    )
+    method: Literal["nearest", "linear"] = Field(
+        default="nearest",
+        description="Of a grid: the nearest point, or linear between points; never in time.",
+    )
     ttl: PositiveDuration | None = Field(default=None, description="Only rows with e >= t - ttl.")
     allow_exact: bool = Field(default=True, description="Whether a row of exactly this time counts.")
     on_tie: Literal["latest", "error"] = "latest"
@@ -141,6 +155,22 @@ class Lookup(SpecModel):
     )
     availability: Availability | None = None
     prefix: str = Field(default="", description="In front of the columns' names.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_grid(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "at" not in given:
+            return given
+        if "variables" in given and "columns" in given:
+            raise Misplaced(("variables",), "columns and variables are the same. Remove one.")
+        rest = {key: value for key, value in given.items() if key != "variables"}
+        return {"columns": given.get("variables", ()), **rest}
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> Lookup:
+        if not self.at and not self.columns:
+            raise Misplaced(("columns",), "is empty; it needs at least one.", at_key=False)
+        return self
 
     def output(self, column: str) -> str:
         """Name that a column of the other table has here."""

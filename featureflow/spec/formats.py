@@ -19,7 +19,19 @@ SUFFIXES = {
     ".zarr": "zarr",
     ".nc": "netcdf",
     ".nc4": "netcdf",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".grib": "grib",
+    ".grib2": "grib",
+    ".grb": "grib",
+    ".grb2": "grib",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".dcm": "dicom",
+    ".nii": "nifti",
 }
+#: formats of N-d data, which grids are made of
+GRID_FORMATS = ("zarr", "netcdf", "hdf5", "grib", "tiff", "dicom", "nifti")
 _COMPRESSED = (".gz", ".zst", ".zstd")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from featureflow.spec.fields import Misplaced
@@ -98,10 +99,12 @@ class StepForm:
 
 
 def param(read: Reader, schema: Mapping[str, Any], doc: str, default: Any = None) -> StepParameter:
+    """A parameter that may be omitted."""
     return StepParameter(read, schema, doc, default)
 
 
 def needed(read: Reader, schema: Mapping[str, Any], doc: str) -> StepParameter:
+    """A parameter that must be written."""
     return StepParameter(read, schema, doc, required=True)
 
 
@@ -218,6 +221,8 @@ KEPT = param(names_of("variable"), NAMES, "Variables that are kept; all if omitt
 
 
 def some_selection(name: str) -> Callable[[Params], Params]:
+    """A selection must select something."""
+
     def finish(given: Params) -> Params:
         if not given[name] and given["variables"] is None:
             raise Misplaced(
@@ -230,6 +235,7 @@ def some_selection(name: str) -> Callable[[Params], Params]:
 
 # ------------------------------------------------------------------------------------------ values
 def fill(given: Params) -> Params:
+    """A constant, or a method with its dimension."""
     dim, constant = given["dim"], given["method"] == "constant"
     if constant:
         _either(given, ("value", "each"), "fill: 0, fill: {sst: 0} or fill: {method: ffill, dim: time}")
@@ -259,12 +265,14 @@ def kept(given: Any) -> Params:
 
 
 def mask(given: Params) -> Params:
+    """What is kept: values or an expression, or neither."""
     keep = given.pop("keep") or {"values": None, "expression": None}
     return {**given, **keep}
 
 
 # ------------------------------------------------------------------------------------------ windows and bins
 def rolling(given: Params) -> Params:
+    """A window of a number of values, or of a duration."""
     window = given.pop("window")
     steps, length = (None, window["us"]) if isinstance(window, dict) else (window, None)
     least = given["min_periods"]
@@ -278,6 +286,7 @@ def rolling(given: Params) -> Params:
 
 
 def resample(given: Params) -> Params:
+    """``{time: 1D}`` and ``{dim: time, every: 1D}`` are the same."""
     each = given.pop("each")
     if each:
         if len(each) > 1:
@@ -365,6 +374,7 @@ def _apart(first: str, second: str, low: float, high: float, place: tuple[str, .
 
 
 def number_or_each(given: Any) -> Any:
+    """A number, or one for each variable."""
     if isinstance(given, dict):
         return mapping_of(read_number, "variable", "{sst: 0}")(given)
     return read_number(given)
@@ -383,6 +393,7 @@ def ends_of(given: Any) -> list[float | None]:
 
 
 def clip(given: Params) -> Params:
+    """Fixed ends, ends of variables, or quantiles."""
     low, high = given.pop("min"), given.pop("max")
     pair = None if low is None and high is None else read_pair([low, high])
     found = {"range": pair, **given}
@@ -405,6 +416,7 @@ def clip(given: Params) -> Params:
 
 # ------------------------------------------------------------------------------------------ along a dimension
 def percentile(given: Params) -> Params:
+    """Shares, whether they were asked for as ``q`` or ``quantiles``."""
     q = given.pop("q")
     _either(
         {"q": q, "quantiles": given["quantiles"]},
@@ -437,6 +449,7 @@ def one_or_list(read: Reader) -> Reader:
 
 
 def steps_back(given: Any) -> int:
+    """A number of labels, forward in time."""
     if isinstance(given, int) and not isinstance(given, bool) and given < 0:
         raise Misplaced(
             (), f"looks ahead: got {given}. A lag is 1 or more, so that values are known.", at_key=False
@@ -445,12 +458,14 @@ def steps_back(given: Any) -> int:
 
 
 def lag(given: Params) -> Params:
+    """One number replaces values, a list makes variables."""
     n = given["n"]
     return {**given, "n": n if isinstance(n, list) else [n], "scalar": not isinstance(n, list)}
 
 
 # ------------------------------------------------------------------------------------------ places
 def labels(given: Any) -> Params:
+    """``source.variable``, or a mapping."""
     if isinstance(given, str) and given.strip():
         source, _, variable = given.partition(".")
         return {"source": source, "variable": variable or None}
@@ -464,7 +479,7 @@ def labels(given: Any) -> Params:
 
 
 def _ring(given: Any) -> list[list[float]]:
-    points = list_of(_point, single=False)(given)
+    points: list[list[float]] = list_of(_point, single=False)(given)
     if len(points) < 3:
         raise wrong("three points or more", given)
     return points
@@ -477,12 +492,14 @@ def _point(given: Any) -> list[float]:
 
 
 def polygons(given: Any) -> Params:
+    """A GeoJSON file, or a mapping of names to corners."""
     if isinstance(given, str) and given.strip():
         return {"file": given}
     return {"zones": mapping_of(_ring, "zone", "{alps: [[5, 44], [16, 44], [16, 48]]}")(given)}
 
 
 def zonal(given: Params) -> Params:
+    """Labels, or polygons with their two dimensions."""
     _either(given, ("labels", "polygons"), "{zonal: {labels: land.zone, ops: [mean]}}")
     polygons = given.pop("polygons") or {}
     file = polygons.get("file")
@@ -535,13 +552,14 @@ def _coordinate(given: Any) -> Params:
     if isinstance(given, dict):
         return _steps_of(given)
     values = [float(one) for one in list_of(read_number, single=False)(given)]
-    up = all(a < b for a, b in zip(values, values[1:], strict=False))
-    if not up and not all(a > b for a, b in zip(values, values[1:], strict=False)):
+    up = all(a < b for a, b in pairwise(values))
+    if not up and not all(a > b for a, b in pairwise(values)):
         raise Misplaced((), "must rise or fall from value to value.", at_key=False)
     return {"kind": "values", "values": values}
 
 
 def regrid_to(given: Any) -> Params:
+    """``{like: source}``, or coordinates by dimension."""
     if isinstance(given, dict) and isinstance(given.get("like"), str):
         known_keys(given, ("like",), "a target that is like another")
         return {"to": {}, "like": given["like"]}
@@ -552,4 +570,5 @@ def regrid_to(given: Any) -> Params:
 
 
 def regrid(given: Params) -> Params:
+    """Coordinates by dimension, or all like those of another."""
     return {**given.pop("to"), **given}

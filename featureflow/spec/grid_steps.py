@@ -11,6 +11,7 @@ from featureflow.spec.grid_values import (
     DTYPES,
     NAMES,
     NUMBER,
+    OPS,
     PAIR,
     TEXT,
     below,
@@ -26,6 +27,7 @@ from featureflow.spec.grid_values import (
     read_expression,
     read_flag,
     read_number,
+    read_pair,
     read_quantiles,
     read_window,
     share,
@@ -237,13 +239,13 @@ GRID_STEPS: dict[str, StepForm] = {
         others=param(form.ends_of, {"anyOf": [PAIR, {"type": "object"}]}, "A variable, and its ends."),
         others_as="each",
         short=lambda given: (
-            dict(zip(("min", "max"), form.read_pair(given), strict=True)) if isinstance(given, list) else None
+            dict(zip(("min", "max"), read_pair(given), strict=True)) if isinstance(given, list) else None
         ),
         short_schema=PAIR,
         finish=form.clip,
     ),
     "percentile": StepForm(
-        "Percentiles over dimensions: `q` from 0 to 100, or `quantiles` from 0 to 1; a list makes the dimension `quantile`.",
+        "Percentiles over dimensions: `q` from 0 to 100, or `quantiles` from 0 to 1; a list makes `quantile`.",
         "{percentile: {dims: [time], q: [5, 50, 95]}}",
         {
             "dims": form.DIMS,
@@ -312,7 +314,7 @@ GRID_STEPS: dict[str, StepForm] = {
         },
     ),
     "zonal": StepForm(
-        "Statistics of zones, given by an array of labels or by polygons: a table of zone × time. The last step.",
+        "Statistics of zones, given by an array of labels or by polygons: a table of zone by time. The last step.",
         "{zonal: {labels: land.zone, ops: [mean, max]}}",
         {
             "labels": param(
@@ -328,7 +330,7 @@ GRID_STEPS: dict[str, StepForm] = {
             ),
             "x": param(name_of("dimension"), TEXT, "Dimension of the polygons' x; `lon` if omitted."),
             "y": param(name_of("dimension"), TEXT, "Dimension of the polygons' y; `lat` if omitted."),
-            "ops": needed(list_of(operation(*form.OPS)), NAMES, f"{' '.join(form.OPS)}."),
+            "ops": needed(list_of(operation(*OPS)), NAMES, f"{' '.join(OPS)}."),
             "ddof": form.DDOF,
             "variables": form.VARIABLES,
         },
@@ -466,7 +468,8 @@ def _read(step: StepForm, key: str, given: Params) -> Any:
 
 
 def _other(step: StepForm, key: str, value: Any) -> Any:
-    assert step.others is not None
+    if step.others is None:
+        raise TypeError(key)
     near = did_you_mean(key, step.params).partition(" Known:")[0] if step.params else ""
     try:
         return below(key, step.others.read, value)

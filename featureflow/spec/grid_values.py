@@ -263,19 +263,21 @@ def read_pair(given: Any) -> list[float | None]:
     return [low, high]
 
 
+def _two_numbers(given: Any) -> bool:
+    return isinstance(given, list | tuple) and len(given) == 2 and all(is_number(one) for one in given)
+
+
 def read_ends(given: Any) -> list[float]:
     """Two ascending numbers."""
-    if isinstance(given, list | tuple) and len(given) == 2 and all(is_number(one) for one in given):
-        if given[0] < given[1]:
-            return [float(given[0]), float(given[1])]
+    if _two_numbers(given) and given[0] < given[1]:
+        return [float(given[0]), float(given[1])]
     raise wrong("two ascending numbers such as [0, 1]", given)
 
 
 def read_quantiles(given: Any) -> list[float]:
     """Two ascending numbers from 0 to 1."""
-    if isinstance(given, list | tuple) and len(given) == 2 and all(is_number(one) for one in given):
-        if 0 <= given[0] < given[1] <= 1:
-            return [float(given[0]), float(given[1])]
+    if _two_numbers(given) and 0 <= given[0] < given[1] <= 1:
+        return [float(given[0]), float(given[1])]
     raise wrong("two ascending numbers from 0 to 1, such as [0.01, 0.99]", given)
 
 

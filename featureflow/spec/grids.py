@@ -67,7 +67,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from featureflow.spec.fields import AsTuple, ColumnName, Reference, SpecModel
 from featureflow.spec.grid_steps import read_step, step_json_schema
-from featureflow.spec.sources import Tags
+from featureflow.spec.sources import Sizes, Tags
 
 
 class GridStepSpec(SpecModel):
@@ -75,6 +75,26 @@ class GridStepSpec(SpecModel):
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def reads(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+        """Sources and grids that it reads beside its input, each with its place in the parameters."""
+        params = self.params
+        if self.name in ("mask", "merge"):
+            return ((("source",), params["source"]),)
+        if self.name == "concat":
+            return tuple((("source", i), name) for i, name in enumerate(params["sources"]))
+        if self.name == "zonal" and params["labels"] is not None:
+            return ((("labels", "source"), params["labels"]["source"]),)
+        if self.name == "regrid":
+            whole = [(("to", "like"), params["like"])] if params["like"] is not None else []
+            each = [
+                (("to", dim, "like"), to["source"])
+                for dim, to in params["to"].items()
+                if to["kind"] == "like"
+            ]
+            return (*whole, *each)
+        return ()
 
     def with_params(self, **changed: Any) -> GridStepSpec:
         """The same step with other values of some parameters."""
@@ -95,8 +115,6 @@ def _spelled(step: GridStepSpec) -> dict[str, Any]:
 StepField = Annotated[
     GridStepSpec, PlainValidator(_step), PlainSerializer(_spelled), WithJsonSchema(step_json_schema())
 ]
-#: dimension to a number of values
-Sizes = dict[ColumnName, Annotated[int, Field(ge=1)]]
 
 
 class GridFeature(SpecModel):
@@ -118,6 +136,14 @@ class GridFeature(SpecModel):
     shards: Sizes | None = Field(
         default=None, description="Dimension to the size of an object of several chunks; none if omitted."
     )
+
+    @property
+    def reads(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+        """All sources and grids that it reads, each with its place in the grid."""
+        found: list[tuple[tuple[str | int, ...], str]] = [(("source",), self.source)]
+        for i, step in enumerate(self.steps):
+            found += [(("steps", i, step.name, *place), name) for place, name in step.reads]
+        return tuple(found)
 
     @property
     def is_zonal(self) -> bool:

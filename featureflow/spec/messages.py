@@ -9,16 +9,10 @@ from pydantic import BaseModel, ValidationError
 
 from featureflow.spec.datasets import FILE_FIELDS, Spine
 from featureflow.spec.fields import Misplaced
-from featureflow.spec.models import Project
+from featureflow.spec.models import GRID_FIELDS, GRIDS, Feature, GridFeature, Project
 from featureflow.spec.paths import Path
 from featureflow.spec.suggest import closest, did_you_mean
 
-#: fields of later versions of the language, by the model that will have them
-_LATER = {
-    "Feature": ("variables", "steps", "chunks"),
-    "Source": ("chunks",),
-    "Lookup": ("at", "method"),
-}
 #: what other tools call a field; only for suggestions
 _FIELD_ALIASES = {
     **dict.fromkeys(("entity", "entities", "key", "group_by", "groupby", "join_keys"), "keys"),
@@ -50,6 +44,13 @@ _EXAMPLES = {
     "select": "a mapping such as {missing: 0.9, correlation: 0.95}",
     "window": "a mapping such as {closed: left, delay: 0s}",
     "availability": "a mapping such as {interval: 1d, delay: 2h}",
+    "chunks": "a mapping such as {time: 100, lat: 64, lon: 64}",
+    "shards": "a mapping such as {time: 400, lat: 256, lon: 256}",
+    "patch": "a mapping such as {lat: 64, lon: 64, time: 8}",
+    "stride": "a mapping such as {lat: 32, lon: 32, time: 8}",
+    "block": "a mapping such as {lat: 128, lon: 128}",
+    "labels": "source.variable, or a mapping such as {source: land, variable: zone}",
+    "at": "a mapping such as {lat: latitude, lon: longitude}",
     "cluster": "a mapping such as {class: dask_jobqueue.SLURMCluster, queue: batch}",
     "adaptive": "a mapping such as {minimum: 0, maximum: 40}",
     "tls": "a mapping such as {ca: ca.pem, cert: me.pem, key: me-key.pem}",
@@ -83,11 +84,13 @@ def findings(error: ValidationError) -> Iterator[Finding]:
         loc = detail["loc"]
         at_key = "[key]" in loc
         path = tuple(step for step in loc if isinstance(step, int) or not step.startswith(("<", "[")))
+        if loc and loc[0] == GRIDS:
+            path = ("features", *path)
         kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
         if kind == "missing":
-            yield _missing(path)
+            yield _missing(path, grid=loc[0] == GRIDS)
         elif kind == "extra_forbidden":
-            yield _unknown(path)
+            yield _unknown(path, grid=loc[0] == GRIDS)
         elif kind == "value_error" and isinstance(context["error"], Misplaced):
             wrong = context["error"]
             yield Finding((*path, *wrong.place), wrong.message, wrong.at_key)
@@ -97,17 +100,23 @@ def findings(error: ValidationError) -> Iterator[Finding]:
             yield Finding(path, _message(kind, given, context, path, detail["msg"]), at_key)
 
 
-def _missing(path: Path) -> Finding:
+def _model_around(path: Path, grid: bool) -> type[BaseModel] | None:
+    """The model of the mapping that a field is in; grids are kept beside the other features."""
+    return model_at(Project, (GRIDS, *path[1:-1]) if grid else path[:-1])
+
+
+def _missing(path: Path, *, grid: bool) -> Finding:
     name = path[-1]
     if isinstance(name, int):
         return Finding(path[:-1], "must be two values, [least, greatest]; either may be null.")
     if name == "format":
         return Finding(
             path[:-1],
-            "the path's suffix does not tell the format. Add format: parquet, csv, json, delta or arrow.",
+            "the path's suffix does not tell the format. Add format: parquet, csv, json, delta or arrow "
+            "(N-d data: zarr, netcdf, hdf5, grib, tiff, dicom or nifti).",
             missing="format",
         )
-    model = model_at(Project, path[:-1])
+    model = _model_around(path, grid)
     field = (
         next((f for n, f in model.model_fields.items() if (f.alias or n) == name), None) if model else None
     )
@@ -115,16 +124,21 @@ def _missing(path: Path) -> Finding:
     return Finding(path[:-1], f"missing field {name!r}{about}.", missing=name)
 
 
-def _unknown(path: Path) -> Finding:
+def _unknown(path: Path, *, grid: bool) -> Finding:
     name = path[-1]
-    model = model_at(Project, path[:-1])
+    model = _model_around(path, grid)
     if model is None:
         return Finding(path, f"unknown field {name!r}.", at_key=True)
-    if name in _LATER.get(model.__name__, ()):
-        message = f"{name!r} belongs to grids, which are not in this version."
+    if model is GridFeature and name in Feature.model_fields:
+        advice = "Write it as a step: steps: [{derive: …}]." if name == "derive" else "Remove it."
+        message = (
+            f"{name!r} belongs to feature tables, and this is a grid: it has {_alternatives(sorted(GRID_FIELDS))}, "
+            f"or its source holds N-d data. {advice}"
+        )
         return Finding(path, message, at_key=True)
     known = [field.alias or key for key, field in model.model_fields.items()]
     known = [*(n for n in known if not n.startswith("<")), *(FILE_FIELDS if model is Spine else ())]
+    known += sorted(GRID_FIELDS) if model is Feature else ()
     return Finding(
         path, f"unknown field {name!r}. {did_you_mean(name, known, aliases=_FIELD_ALIASES)}", at_key=True
     )

@@ -8,7 +8,9 @@ from typing import Any
 from featureflow.spec.datasets import Dataset, Label, Split, UsedTable, Values
 from featureflow.spec.encode import Encode
 from featureflow.spec.features import Lookup
+from featureflow.spec.grids import GridFeature
 from featureflow.spec.models import Project
+from featureflow.spec.periods import states_period
 from featureflow.spec.rules.scope import time_of
 
 #: splits of `by: column` if none are named
@@ -18,7 +20,8 @@ USUAL_SPLITS = ("train", "valid", "test")
 def resolved(project: Project) -> Project:
     """Put in keys of look-ups, labels and used tables, times of spines, labels of encoders.
 
-    A table of a source without time gets ``partition: none``.
+    A table of a source without time gets ``partition: none``; a step of a grid that is fitted on what was selected
+    before it gets ``period: all``.
     """
     features = {}
     for name, feature in project.features.items():
@@ -29,7 +32,20 @@ def resolved(project: Project) -> Project:
             update["partition"] = "none"
         features[name] = feature.model_copy(update=update) if update else feature
     datasets = {name: _dataset(project, dataset) for name, dataset in project.datasets.items()}
-    return project.model_copy(update={"features": features, "datasets": datasets})
+    grids = {name: _grid(project, name) for name in project.grids}
+    return project.model_copy(update={"features": features, "grids": grids, "datasets": datasets})
+
+
+def _grid(project: Project, name: str) -> GridFeature:
+    """Steps that learn from what was selected before them do so from all of it."""
+    grid = project.grids[name]
+    steps = tuple(
+        step.with_params(period="all")
+        if step.params.get("period", "all") is None and states_period(project, name, i)
+        else step
+        for i, step in enumerate(grid.steps)
+    )
+    return grid.model_copy(update={"steps": steps})
 
 
 def keys_of_use(given: Mapping[str, str], table_keys: Sequence[str]) -> dict[str, str] | None:
@@ -82,7 +98,7 @@ def _use(project: Project, used: UsedTable) -> UsedTable:
 
 def _lookup(project: Project, lookup: Lookup, keys: Sequence[str]) -> Lookup:
     """Keys of a look-up: a table's own, otherwise the spine's."""
-    if lookup.keys:
+    if lookup.keys or lookup.at:
         return lookup
     right = project.features.get(lookup.from_)
     return lookup.model_copy(update={"keys": {key: key for key in (right.keys if right else keys)}})

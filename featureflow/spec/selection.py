@@ -17,7 +17,7 @@ _METHODS = ("source", "tag")
 
 
 def select(project: Project, select: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[str]:
-    """Names of the chosen feature tables and datasets, each after all that it builds on.
+    """Names of the chosen feature tables, grids and datasets, each after all that it builds on.
 
     Parameters
     ----------
@@ -90,6 +90,7 @@ def _start(project: Project, method: str | None, name: str, text: str) -> set[st
         raise PlanError(f"selector {text!r}: unknown {what} {name!r}. {_hint(project, name)}")
     if method == "tag":
         tags = {one: table.tags for one, table in project.features.items()}
+        tags |= {one: grid.tags for one, grid in project.grids.items()}
         tags |= {one: dataset.tags for one, dataset in project.datasets.items()}
         known = {tag for found in tags.values() for tag in found}
         if name in known:
@@ -104,7 +105,7 @@ def _start(project: Project, method: str | None, name: str, text: str) -> set[st
 
 
 def _all(project: Project) -> set[str]:
-    return {*project.features, *project.datasets}
+    return {*project.features, *project.grids, *project.datasets}
 
 
 def _hint(project: Project, name: str) -> str:

@@ -20,9 +20,13 @@ from featureflow.spec.fields import (
     TimeZone,
     Url,
 )
-from featureflow.spec.formats import format_of
+from featureflow.spec.formats import GRID_FORMATS, format_of
 
-Format = Literal["parquet", "csv", "json", "delta", "arrow", "zarr", "netcdf"]
+Format = Literal[
+    "parquet", "csv", "json", "delta", "arrow", "zarr", "netcdf", "hdf5", "grib", "tiff", "dicom", "nifti"
+]
+#: dimension to a number of values
+Sizes = dict[ColumnName, Annotated[int, Field(ge=1)]]
 Columns = Annotated[tuple[ColumnName, ...], AsTuple(single=True, least=1)]
 Tags = Annotated[tuple[Text, ...], AsTuple(single=True)]
 #: the word null, which YAML reads as no value where it has no quotes
@@ -34,7 +38,11 @@ NullWord = Annotated[
 
 
 class SourceOptions(SpecModel):
-    """How the files of a source are read; all but ``version`` are for ``csv``, ``version`` is for ``delta``."""
+    """How the files of a source are read.
+
+    ``version`` is for ``delta``, ``group`` for ``zarr``, ``netcdf``, ``hdf5`` and ``grib``, ``engine`` for
+    ``netcdf`` and ``hdf5``, ``dims`` for ``hdf5`` and ``tiff``; all others are for ``csv``.
+    """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(
         default=",", description="Between two values."
@@ -55,6 +63,17 @@ class SourceOptions(SpecModel):
     encoding: Literal["utf8", "utf8-lossy"] = Field(default="utf8", description="Encoding of the text.")
     version: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Delta version; the latest if omitted."
+    )
+    group: Text | None = Field(
+        default=None, description="Group of arrays within a file or store, such as `a/b`."
+    )
+    engine: Text | None = Field(
+        default=None,
+        description="Engine of xarray that opens the files, such as `h5netcdf`; chosen if omitted.",
+    )
+    dims: Annotated[tuple[ColumnName, ...], AsTuple(single=True)] | None = Field(
+        default=None,
+        description="Names of the dimensions of `hdf5` and `tiff` files that have none, in order.",
     )
 
 
@@ -87,7 +106,18 @@ class Source(SpecModel):
     )
     format: Format = Field(description="From the suffix of the path when omitted.")
     options: SourceOptions = SourceOptions()
-    time: ColumnName | None = Field(default=None, description="Event time; windows and look-ups need it.")
+    time: ColumnName | None = Field(
+        default=None,
+        description="Event time; windows and look-ups need it. Of N-d data: the dimension of times.",
+    )
+    chunks: Sizes = Field(
+        default_factory=dict,
+        description="N-d data: dimension to how many values are read together; as it is stored if omitted.",
+    )
+    concat: ColumnName | None = Field(
+        default=None,
+        description="N-d data: a new dimension along which files without a coordinate are put together.",
+    )
     created: ColumnName | None = Field(
         default=None, description="When the row became known (knowledge time)."
     )
@@ -129,6 +159,11 @@ class Source(SpecModel):
             found = format_of(given.get("path"))
             return given if found is None else {**given, "format": found}
         return given
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether it holds N-d data."""
+        return self.format in GRID_FORMATS
 
     @property
     def each_check(self) -> tuple[Check, ...]:

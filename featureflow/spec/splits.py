@@ -22,6 +22,7 @@ from pydantic import (
 from featureflow.core.durations import Duration
 from featureflow.core.roles import EMBARGOED
 from featureflow.spec.fields import ColumnName, Delay, Misplaced, SpecModel
+from featureflow.spec.sources import Sizes
 from featureflow.spec.suggest import closest, did_you_mean
 
 SPLIT_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
@@ -161,8 +162,13 @@ class Split(SpecModel):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
-    by: Literal["time", "keys", "group", "random", "column"] = Field(
-        description="time: thresholds; keys, group: no entity is in two splits; random: rows; column: its values."
+    by: Literal["time", "keys", "group", "random", "column", "block"] = Field(
+        description="time: thresholds; keys, group: no entity is in two splits; random: rows; column: its values; "
+        "block: of patches, whole blocks of the grid, and no two splits have patches that overlap."
+    )
+    block: Sizes = Field(
+        default_factory=dict,
+        description="For by: block, dimension to the size of a block, in values of the grid.",
     )
     parts: dict[SplitName, PartField] = Field(
         default_factory=dict,

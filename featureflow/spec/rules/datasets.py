@@ -11,6 +11,7 @@ from featureflow.spec.ops import OPS
 from featureflow.spec.paths import Path
 from featureflow.spec.resolve import keys_of_use
 from featureflow.spec.rules.aggregates import bad_name
+from featureflow.spec.rules.patches import grid_lookup
 from featureflow.spec.rules.scope import Scope
 from featureflow.spec.rules.sources import format_findings
 from featureflow.spec.rules.tables import (
@@ -21,6 +22,8 @@ from featureflow.spec.rules.tables import (
 )
 from featureflow.spec.suggest import did_you_mean
 
+_AT = "Say where a row is on it: at: {lat: latitude, lon: longitude}."
+_PATCHES = "For patches of a grid write grid: and patch:."
 #: what belongs to labels of later events
 _OF_EVENTS = ("op", "horizon", "gap", "keys", "where", "fill_empty")
 
@@ -35,7 +38,16 @@ def dataset_rules(scope: Scope) -> Iterator[Finding]:
             yield from _use(scope, (*path, "features", i), used, dataset.spine)
         for i, lookup in enumerate(dataset.lookup):
             place = (*path, "lookup", i)
-            yield from unknown_reference(scope, (*place, "from"), lookup.from_)
+            if lookup.at:
+                yield from grid_lookup(scope, place, lookup)
+                at = {(*place, "at", dim): column for dim, column in lookup.at.items()}
+                yield from _of_spine(scope, at, dataset.spine)
+                continue
+            if "method" in lookup.model_fields_set:
+                yield Finding(
+                    (*place, "method"), "is for look-ups of grids. Add at:, or remove it.", at_key=True
+                )
+            yield from unknown_reference(scope, (*place, "from"), lookup.from_, advice=_AT)
             yield from lookup_has_time(scope, (*place, "from"), lookup.from_)
             yield from one_lookup(scope, place, lookup)
             keys = {(*place, "keys", left): left for left in lookup.keys}
@@ -50,12 +62,20 @@ def _spine(scope: Scope, path: Path, dataset: Dataset) -> Iterator[Finding]:
     if spine.source is not None and spine.files is not None:
         message = "source and path both name the rows. Remove one."
         yield Finding((*place, "source"), message, at_key=True)
-    elif spine.source is None and spine.files is None and scope.complete("datasets", str(path[1])):
+    elif (
+        spine.source is None
+        and spine.files is None
+        and spine.grid is None
+        and scope.complete("datasets", str(path[1]))
+    ):
         yield Finding(place, "names no rows. Add source: (a source or feature table) or path: (files).")
     if spine.files is not None:
         yield from format_findings(place, spine.files)
+        if spine.files.is_grid:
+            message = f"rows are in tables; these files are {spine.files.format}. Make a grid of them, and name grid:."
+            yield Finding((*place, "path"), message)
     if spine.source is not None:
-        yield from unknown_reference(scope, (*place, "source"), spine.source)
+        yield from unknown_reference(scope, (*place, "source"), spine.source, advice=_PATCHES)
     for field in ("keys", "columns"):
         given = getattr(spine, field) or ()
         for i, column in enumerate(given):
@@ -86,11 +106,11 @@ def _no_column(table: str, column: str, known: list[str]) -> str:
 def _time(scope: Scope, path: Path, dataset: Dataset) -> Iterator[Finding]:
     """What is known at a row's time needs that time."""
     spine = dataset.spine
-    if not scope.knows_time(spine) or scope.time_of_spine(spine) is not None:
+    if spine.grid is not None or not scope.knows_time(spine) or scope.time_of_spine(spine) is not None:
         return
     needy = [
         ("features", "features are evaluated at a time", bool(dataset.features)),
-        ("lookup", "look-ups need a time", bool(dataset.lookup)),
+        ("lookup", "look-ups need a time", any(not lookup.at for lookup in dataset.lookup)),
         ("label", "a label of later events needs a time", any(x.source for x in dataset.label)),
         ("split", "a split by time needs one", dataset.split is not None and dataset.split.by == "time"),
     ]
@@ -108,6 +128,9 @@ def _use(scope: Scope, path: Path, used: UsedTable, spine: Spine) -> Iterator[Fi
             f"{used.table!r} is a source, not a feature table. Take its columns with lookup:, "
             f"or make a feature table of it. {did_you_mean(used.table, known)}"
         )
+        yield Finding((*path, "table"), message)
+    elif used.table in scope.project.grids:
+        message = f"{used.table!r} is a grid. Take its values with lookup: [{{from: {used.table}, at: …}}]."
         yield Finding((*path, "table"), message)
     elif used.table not in known:
         plain = used.table.partition("@")[0]

@@ -41,6 +41,11 @@ class Scope:
             name = self.project.features[name].source
         return name in self.project.sources and self.complete("sources", name)
 
+    def is_grid(self, name: str) -> bool:
+        """Whether a name is that of a grid, or of a source of N-d data, that could be read."""
+        source = self.project.sources.get(name)
+        return name in self.project.grids or (source is not None and source.is_grid)
+
     def time_of(self, name: str) -> str | None:
         """Name of the time column of a source or feature table; None if it has none, or is unknown."""
         return time_of(self.project, name)

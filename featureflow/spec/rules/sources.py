@@ -13,7 +13,31 @@ from featureflow.spec.rules.scope import Scope
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[A-Za-z_][\w.-]*")
 _CSV_OPTIONS = ("delimiter", "quote", "header", "null_values", "comment", "skip_rows", "encoding")
-_GRID_FORMATS = ("zarr", "netcdf")
+#: option -> formats that have it
+_OPTIONS = {
+    "version": ("delta",),
+    "group": ("zarr", "netcdf", "hdf5", "grib"),
+    "engine": ("netcdf", "hdf5"),
+    "dims": ("hdf5", "tiff"),
+    **dict.fromkeys(_CSV_OPTIONS, ("csv",)),
+}
+#: what a table can do and a grid does by a step
+_STEPS = ("where", "derive", "fill", "clip", "mask")
+_OF_TABLES = (
+    *(
+        "created",
+        "sequence",
+        "timezone",
+        "columns",
+        "missing_columns",
+        "extra_columns",
+        "udf",
+        "deduplicate",
+        "checks",
+    ),
+    *_STEPS,
+)
+_OF_GRIDS = ("chunks", "concat")
 
 
 def source_rules(scope: Scope) -> Iterator[Finding]:
@@ -23,6 +47,7 @@ def source_rules(scope: Scope) -> Iterator[Finding]:
         yield from format_findings(path, source)
         yield from _roles(path, source)
         yield from _clip(path, source)
+        yield from _shape(path, source)
         for i, column in enumerate(source.deduplicate):
             if column in source.deduplicate[:i]:
                 yield Finding((*path, "deduplicate", i), f"{column!r} is there twice. Remove one.")
@@ -34,19 +59,33 @@ def source_rules(scope: Scope) -> Iterator[Finding]:
 
 def format_findings(path: Path, source: Source) -> Iterator[Finding]:
     """Formats that there are, with the options that they have."""
-    if source.format in _GRID_FORMATS:
-        place = (*path, "format") if "format" in source.model_fields_set else (*path, "path")
-        message = f"format {source.format} is for grids, which are not in this version. Use a tabular format."
-        yield Finding(place, message)
     if source.format == "delta" and len(source.path) > 1:
         yield Finding((*path, "path"), "a Delta table is one folder; got a list. Make a source for each.")
     for option in source.options.model_fields_set:
-        wanted = "csv" if option in _CSV_OPTIONS else "delta"
-        if source.format != wanted:
+        wanted = _OPTIONS[option]
+        if source.format not in wanted:
+            formats = " and ".join(wanted)
             message = (
-                f"{option!r} is an option of format {wanted}; this source is {source.format}. Remove it."
+                f"{option!r} is an option of format {formats}; this source is {source.format}. Remove it."
             )
             yield Finding((*path, "options", option), message, at_key=True)
+
+
+def _shape(path: Path, source: Source) -> Iterator[Finding]:
+    """Fields that are for tables alone, or for N-d data alone."""
+    for field in _OF_TABLES if source.is_grid else _OF_GRIDS:
+        if field not in source.model_fields_set:
+            continue
+        if source.is_grid:
+            advice = (
+                f"Write it as a step of a grid: steps: [{{{field}: …}}]." if field in _STEPS else "Remove it."
+            )
+            message = f"{field!r} is for tables, and this source is {source.format}. {advice}"
+        else:
+            message = (
+                f"{field!r} is for N-d data (zarr, netcdf, …); this source is {source.format}. Remove it."
+            )
+        yield Finding((*path, field), message, at_key=True)
 
 
 def _roles(path: Path, source: Source) -> Iterator[Finding]:

@@ -31,13 +31,21 @@ def references_exist(scope: Scope) -> Iterator[Finding]:
         found: list[tuple[Path, str]] = [(("features", name, "source"), feature.source)]
         found += [(("features", name, "lookup", i, "from"), x.from_) for i, x in enumerate(feature.lookup)]
         for path, reference in found:
-            yield from unknown_reference(scope, path, reference)
+            advice = "Look grids up in a dataset." if "lookup" in path else ""
+            yield from unknown_reference(scope, path, reference, advice=advice)
+        for i, lookup in enumerate(feature.lookup):
+            if lookup.at:
+                place: Path = ("features", name, "lookup", i, "at")
+                yield Finding(place, "places on grids are looked up in datasets. Remove it.", at_key=True)
 
 
-def unknown_reference(scope: Scope, path: Path, reference: str) -> Iterator[Finding]:
-    """A name that is neither a source's nor a feature table's."""
+def unknown_reference(scope: Scope, path: Path, reference: str, *, advice: str = "") -> Iterator[Finding]:
+    """A name that is neither a source's nor a feature table's, or that of a grid, which has no rows."""
     known = [*scope.declared["sources"], *scope.declared["features"]]
     plain = reference.partition("@")[0]
+    if scope.is_grid(reference):
+        what = "a grid" if reference in scope.project.grids else "a source of N-d data"
+        yield Finding(path, f"{reference!r} is {what}, which has no rows. {advice or 'Name a table.'}")
     if reference in known:
         return
     if reference in scope.declared["datasets"]:
@@ -54,6 +62,9 @@ def no_cycles(scope: Scope) -> Iterator[Finding]:
     """Tables build on tables, but not in a circle."""
     for cycle in find_cycles(scope.project):
         name = cycle[0]
+        if name in scope.project.grids:
+            yield _grid_cycle(scope, cycle)
+            continue
         feature = scope.project.features[name]
         following = cycle[1] if len(cycle) > 1 else name
         path: Path = ("features", name, "source")
@@ -62,6 +73,14 @@ def no_cycles(scope: Scope) -> Iterator[Finding]:
             path = ("features", name, "lookup", index, "from")
         chain = " -> ".join([*cycle, name])
         yield Finding(path, f"feature tables depend on each other in a circle: {chain}. Break it.")
+
+
+def _grid_cycle(scope: Scope, cycle: list[str]) -> Finding:
+    name = cycle[0]
+    following = cycle[1] if len(cycle) > 1 else name
+    place = next(place for place, read in scope.project.grids[name].reads if read == following)
+    chain = " -> ".join([*cycle, name])
+    return Finding(("features", name, *place), f"grids depend on each other in a circle: {chain}. Break it.")
 
 
 def time_where_needed(scope: Scope) -> Iterator[Finding]:
@@ -118,7 +137,7 @@ def lookups_match(scope: Scope) -> Iterator[Finding]:
     for name, feature in scope.project.features.items():
         for i, lookup in enumerate(feature.lookup):
             path: Path = ("features", name, "lookup", i)
-            if not lookup.keys and lookup.from_ in scope.project.sources:
+            if not lookup.keys and not lookup.at and lookup.from_ in scope.project.sources:
                 message = (
                     f"missing field 'keys'. A source has no keys of its own; write keys: {{column of this table: "
                     f"column of {lookup.from_}}}."
@@ -211,10 +230,17 @@ def tests_name_tables(scope: Scope) -> Iterator[Finding]:
             if name not in known:
                 message = f"unknown source {name!r}. {did_you_mean(name, known)}"
                 yield Finding(("tests", i, "given", name), message, at_key=True)
+            elif scope.is_grid(name):
+                message = f"{name!r} is a source of N-d data, to which a test can't give rows."
+                yield Finding(("tests", i, "given", name), message, at_key=True)
         for name in test.expect:
             message = ""
             if name not in built:
                 message = f"unknown feature table or dataset {name!r}. {did_you_mean(name, built)}"
+            elif scope.is_grid(name):
+                message = (
+                    f"{name!r} is a grid, and tests expect rows. Name a feature table or a dataset of tables."
+                )
             elif name in scope.project.datasets and scope.project.datasets[name].spine.source is None:
                 message = f"the spine of dataset {name!r} is files, to which a test can't give rows. Make it a source."
             if message:
