@@ -181,7 +181,7 @@ GRID_STEPS: dict[str, StepForm] = {
     ),
     "anomaly": StepForm(
         "Minus the climatology: the mean of the same month, day of year or hour (or of all) in a stated period.",
-        "{anomaly: {over: time, by: month}}",
+        "{anomaly: {over: time, by: month, period: ['1991-01-01', '2020-12-31']}}",
         {
             "over": needed(name_of("dimension"), TEXT, "Dimension of times."),
             "by": param(
@@ -193,7 +193,7 @@ GRID_STEPS: dict[str, StepForm] = {
     ),
     "normalize": StepForm(
         "Min-max: the least value becomes `to[0]`, the greatest `to[1]`.",
-        "{normalize: {dims: [time]}}",
+        "{normalize: {dims: [lat, lon]}}",
         {
             "dims": form.ANY_DIMS,
             "period": form.PERIOD,

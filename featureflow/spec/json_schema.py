@@ -7,7 +7,8 @@ from typing import Any
 from featureflow.spec.datasets import FILE_FIELDS
 from featureflow.spec.encoders import parameter_json_schemas
 from featureflow.spec.fields import NAME_PATTERN
-from featureflow.spec.models import Project
+from featureflow.spec.grid_values import TEXT
+from featureflow.spec.models import GRIDS, Project
 from featureflow.spec.splits import SPLIT_NAME_PATTERN
 
 #: where a text is wanted a variable may stand, and it is replaced before anything is checked
@@ -25,6 +26,7 @@ def json_schema() -> dict[str, Any]:
     source = schema["$defs"]["Source"]
     source["required"] = [name for name in source["required"] if name != "format"]  # from the suffix
     _show_hidden(schema["$defs"])
+    _show_grids(schema)
     for section in ("sources", "features", "datasets", "targets"):
         schema["properties"][section]["propertyNames"] = {"pattern": NAME_PATTERN}
     made: dict[str, Any] = _with_variables(schema)
@@ -41,7 +43,12 @@ def _show_hidden(models: dict[str, Any]) -> None:
     spine, source = models["Spine"]["properties"], models["Source"]["properties"]
     del spine["<files>"]
     spine.update({name: source[name] for name in FILE_FIELDS})
-    models["Spine"]["oneOf"] = [{"required": ["source"]}, {"required": ["path"]}]
+    models["Spine"]["oneOf"] = [
+        {"required": ["source", "keys"]},
+        {"required": ["path", "keys"]},
+        {"required": ["grid", "patch"]},
+    ]
+    models["Spine"]["required"] = []
     split = models["Split"]
     parts = split["properties"].pop("<parts>")
     split["properties"]["group"] = split["properties"]["column"]
@@ -49,6 +56,20 @@ def _show_hidden(models: dict[str, Any]) -> None:
     split["additionalProperties"] = {**parts["additionalProperties"], "description": parts["description"]}
     encode = models["Encode"]["properties"]
     encode.update({n: made for n, made in parameter_json_schemas().items() if n not in encode})
+
+
+def _show_grids(schema: dict[str, Any]) -> None:
+    """Grids are written among the features; what a look-up takes of a grid may have another name, or be omitted."""
+    grids = schema["properties"].pop(GRIDS)["patternProperties"]
+    tables = schema["properties"]["features"]["patternProperties"]
+    for pattern, grid in grids.items():
+        tables[pattern] = {"anyOf": [tables[pattern], grid]}
+    lookup = schema["$defs"]["Lookup"]
+    several = {"type": "array", "items": TEXT, "minItems": 1}
+    columns = {**lookup["properties"]["columns"], "anyOf": [TEXT, several]}
+    lookup["properties"] |= {"columns": columns, "variables": columns}
+    lookup["required"] = ["from"]
+    lookup["anyOf"] = [{"required": ["columns"]}, {"required": ["at"]}]
 
 
 def _with_variables(schema: Any) -> Any:

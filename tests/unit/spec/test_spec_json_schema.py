@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from featureflow.core.errors import SpecError
+from featureflow.spec.environment import construct
+from featureflow.spec.grid_steps import GRID_STEPS
 from featureflow.spec.json_schema import json_schema
 from featureflow.spec.load import load_text
+from featureflow.spec.yaml_text import parse
 
 jsonschema = pytest.importorskip("jsonschema", reason="checks the schema with an independent implementation")
 
@@ -30,6 +33,12 @@ VALID: dict[str, Any] = {
             ],
         },
         "users": {"path": "users.csv", "time": "ts", "options": {"delimiter": ";"}},
+        "sst": {
+            "path": "s3://b/sst.zarr",
+            "chunks": {"time": 365},
+            "time": "time",
+            "options": {"group": "a"},
+        },
     },
     "features": {
         "f": {
@@ -56,6 +65,16 @@ VALID: dict[str, Any] = {
             "keep": "x",
             "aggregate": [{"column": "x", "ops": "sum", "windows": "1d", "as": "x_2"}],
         },
+        "n": {
+            "source": "sst",
+            "variables": ["sst"],
+            "steps": [
+                {"select": {"time": ["1990-01-01", "2020-12-31"], "lat": [-60, 60]}},
+                {"anomaly": {"over": "time", "by": "month"}},
+                {"clip": [0, None]},
+            ],
+            "chunks": {"x": 100},
+        },
     },
     "datasets": {
         "d": {
@@ -75,6 +94,20 @@ VALID: dict[str, Any] = {
             "select": {"missing": 0.9, "top_k": 10},
             "export": {"format": "webdataset", "shard_size": "256MB", "shuffle": {"seed": 7}},
             "checks": [{"column": "k", "not_null": True}],
+        },
+        "p": {
+            "spine": {
+                "grid": "n",
+                "patch": {"time": 8},
+                "stride": {"time": 4},
+                "valid": 0.9,
+                "labels": "n.sst",
+            },
+            "split": {"by": "block", "block": {"time": 64}, "train": 0.8, "test": "rest"},
+        },
+        "q": {
+            "spine": {"source": "clicks", "keys": ["k"]},
+            "lookup": [{"from": "n", "at": {"lat": "latitude"}, "method": "linear", "variables": ["sst"]}],
         },
     },
     "targets": {"prod": {"workers": 4}},
@@ -111,7 +144,10 @@ def test_a_valid_spec(validator: Any) -> None:
     assert loads(VALID)
 
 
-F, C, D = ("features", "f"), ("sources", "clicks"), ("datasets", "d")
+F, C, D, N = ("features", "f"), ("sources", "clicks"), ("datasets", "d"), ("features", "n")
+#: of every step: the example that its messages give
+EXAMPLES = [construct(parse(step.example, "").root, {}, print).expanded for step in GRID_STEPS.values()]
+EXAMPLES = [step for step in EXAMPLES if not {"mask", "concat", "merge", "zonal"} & step.keys()]
 SPINE = {"source": "clicks", "keys": "k"}
 
 
@@ -143,6 +179,25 @@ SPINE = {"source": "clicks", "keys": "k"}
         ((*D, "export"), {"shuffle": False, "normalize": "standard", "shard_size": 1000, "float": "keep"}),
         ((*D, "export"), {"shuffle": True, "normalize": {"method": "minmax"}, "indicator": "d"}),
         (("allow_python",), True),
+        *(((*N, "steps"), [example]) for example in EXAMPLES),
+        ((*N, "steps", 2), {"clip": {"sst": [0, 40]}}),
+        ((*N, "steps", 2), {"clip": {"min": 0}}),
+        ((*N, "steps", 2), {"fill": 0}),
+        ((*N, "steps", 2), {"fill": {"sst": 0}}),
+        ((*N, "steps", 2), {"resample": {"dim": "time", "every": "1MS", "op": "first"}}),
+        (
+            (*N, "steps", 2),
+            {"select": {"lat": 5, "lon": {"value": 3, "method": "nearest"}, "b": {"values": ["x"]}}},
+        ),
+        ((*N, "steps", 2), {"normalize": {"min": {"sst": 0}, "max": {"sst": 1}, "period": None}}),
+        ((*N, "steps", 2), {"rolling": {"dim": "time", "window": "30d", "op": "mean", "center": False}}),
+        ((*N, "shards"), {"x": 200}),
+        (("features", "o"), {"source": "n"}),
+        (("datasets", "q", "lookup", 0), {"from": "n", "at": {"lat": "latitude"}}),
+        (
+            ("datasets", "p", "spine", "labels"),
+            {"source": "clicks", "at": {"time": "t"}, "op": "any", "as": "hit"},
+        ),
         (("store",), "${X:-./s}"),
     ],
 )
@@ -208,6 +263,19 @@ def test_other_spellings_are_valid_for_both(validator: Any, path: tuple[Any, ...
         ((*D, "export", "normalize"), "zscore"),
         ((*D, "export", "shard_size"), "256 MegaBytes"),
         (("tests", 0, "name"), None),
+        ((*N, "steps"), [{"slect": {"lat": 5}}]),
+        ((*N, "steps"), ["select"]),
+        ((*N, "steps", 1, "anomaly"), {"by": "month"}),
+        ((*N, "steps", 1, "anomaly", "by"), "weekly"),
+        ((*N, "steps", 2), {"rolling": {"dim": "time", "window": 0, "op": "mean"}}),
+        ((*N, "steps", 2), {"reduce": {"op": "mode"}}),
+        ((*N, "steps", 2), {"cast": "float12"}),
+        ((*N, "chunks", "x"), 0),
+        ((*N, "keys"), ["k"]),
+        (("datasets", "p", "spine", "patch"), {"time": 0}),
+        (("datasets", "p", "spine"), {"grid": "n"}),
+        (("datasets", "q", "lookup", 0), {"from": "n"}),
+        (("datasets", "q", "lookup", 0, "method"), "cubic"),
         (("targets", "prod", "workers"), 0),
     ],
 )
