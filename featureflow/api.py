@@ -182,6 +182,10 @@ class Project:
         plan = Planner(self.loaded, found.tables, found.sources, site).plan(
             tables, full=full, only=_time_range(start, end), read=read
         )
+        if found.grids:
+            from featureflow.execute.grids.stage import plan_grids
+
+            plan.add_grids(*plan_grids(found.grids, names, site, full=full))
         plan.datasets = [prepare(dataset, plan, full=full) for dataset in found.datasets.values()]
         return plan
 

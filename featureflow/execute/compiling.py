@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from featureflow.core.errors import Problem, SpecError
 from featureflow.execute.checks.checking import bind, check_problems
@@ -16,17 +18,21 @@ from featureflow.plan.dataset_nodes import CompiledDataset
 from featureflow.plan.functions import function_problems
 from featureflow.plan.nodes import CompiledTable, Input
 from featureflow.plan.scan import ScannedSource, scan_source
-from featureflow.spec.dependencies import ancestors, sources_of
+from featureflow.spec.dependencies import ancestors, grid_order, sources_of
 from featureflow.spec.load import LoadedProject
+
+if TYPE_CHECKING:
+    from featureflow.plan.grid_nodes import CompiledGrid
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Tables in the order in which they can be built, datasets, and the sources (and spines of files) behind them."""
+    """Tables and grids in the order in which they can be built, datasets, and the sources (and spines of files)."""
 
     tables: dict[str, CompiledTable]
     datasets: dict[str, CompiledDataset]
     sources: dict[str, ScannedSource]
+    grids: dict[str, CompiledGrid] = dataclasses.field(default_factory=dict)
 
 
 def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Compiled:
@@ -43,7 +49,9 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     wanted = set(names).union(*(ancestors(project, name) for name in names)) if names else set()
     tables = [name for name in project.features if name in wanted]
     datasets = [name for name in project.datasets if name in wanted]
+    grids = [name for name in grid_order(project) if name in wanted]
     sources = {source for name in (*tables, *datasets) for source in sources_of(project, name)}
+    sources -= {name for name in sources if name in project.sources and project.sources[name].is_grid}
     sources.update(spine_name(name) for name in datasets if project.datasets[name].spine.files)
     root = str(loaded.root)
     _refuse_missing_functions(loaded, tables, sources & set(project.sources))
@@ -63,7 +71,8 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     )
     inputs = {name: found.input for name, found in scanned.items()}
     compiled = compile_tables(loaded, inputs, tables, problems)
-    made = compile_datasets(loaded, inputs, compiled, datasets, problems)
+    gridded = _compile_grids(loaded, grids, problems) if grids else {}
+    made = compile_datasets(loaded, inputs, compiled, datasets, problems, gridded)
     problems += _wrong_checks(
         loaded, {name: ("features", as_input(table), table.keys) for name, table in compiled.items()}
     )
@@ -72,7 +81,17 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     )
     if problems:
         raise SpecError(problems)
-    return Compiled(compiled, made, scanned)
+    return Compiled(compiled, made, scanned, gridded)
+
+
+def _compile_grids(loaded: LoadedProject, names: list[str], problems: list[Problem]) -> dict[str, CompiledGrid]:
+    from featureflow.library.cubes.registry import open_cube
+    from featureflow.plan.compile_grid import compile_grids
+
+    sources = loaded.project.sources
+    needed = dict.fromkeys(one for name in names for one in sources_of(loaded.project, name))
+    cubes = {name: open_cube(name, sources[name], str(loaded.root)) for name in needed if sources[name].is_grid}
+    return compile_grids(loaded, cubes, names, problems)
 
 
 def _section_of(name: str) -> tuple[str, ...]:

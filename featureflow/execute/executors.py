@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.task import Task
+from featureflow.execute.task import Shared, Task
 from featureflow.spec.targets import Target
 
 
@@ -60,7 +60,8 @@ class ThreadExecutor:
     def submit(self, tasks: list[Task]) -> None:
         """See `Executor`."""
         for task in tasks:
-            self._keys[self._pool.submit(task.function, *task.arguments)] = task.key
+            given = [one.value if isinstance(one, Shared) else one for one in task.arguments]
+            self._keys[self._pool.submit(task.function, *given)] = task.key
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
         """See `Executor`."""

@@ -36,6 +36,8 @@ from featureflow.spec.models import Project, Source
 from featureflow.tables.state import TableState, current_state
 
 if TYPE_CHECKING:
+    from featureflow.execute.grids.build import GridBuild
+    from featureflow.execute.grids.stored import GridCube
     from featureflow.execute.session import DatasetStage
 
 
@@ -54,6 +56,8 @@ class BuildPlan:
     warnings: list[str] = field(default_factory=list)
     pieces: dict[str, list[Piece]] = field(default_factory=dict)
     datasets: list[DatasetStage] = field(default_factory=list)
+    grids: list[GridBuild] = field(default_factory=list)
+    cubes: dict[str, GridCube] = field(default_factory=dict)
 
     def buckets(self) -> dict[str, int]:
         """Buckets of every table that is built or has a version of this definition."""
@@ -64,9 +68,26 @@ class BuildPlan:
                 found[name] = int(state.record["buckets"])
         return found
 
-    def input(self, name: str) -> Readable:
-        """What a name stands for: a source, or the published rows of a table that this build does not make."""
+    def input(self, name: str) -> Any:
+        """What a name stands for: a source, or what is published of a table or grid that this build does not make.
+
+        Returns
+        -------
+        Readable or Cube
+        """
+        if name in self.cubes:
+            return self.cubes[name]
         return self.sources[name] if name in self.sources else self.published_output(name)
+
+    def add_grids(self, builds: list[GridBuild], published: dict[str, GridCube]) -> None:
+        """Take part in the build: grids that it makes, and those that are read as they are published."""
+        from featureflow.execute.grids.stage import pieces_of
+
+        self.grids, self.cubes = builds, published
+        for name, cube in published.items():
+            self.pieces[name] = pieces_of(cube)
+        for build in builds:
+            self.pieces[build.name] = pieces_of(build.cube())
 
     def summary(self) -> dict[str, Any]:
         """The plan as JSON values."""

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -42,6 +42,9 @@ from featureflow.spec.load import LoadedProject
 from featureflow.tables.commit import Published
 from featureflow.tables.parquet_files import StagedFile
 from featureflow.tables.state import current_state
+
+if TYPE_CHECKING:
+    from featureflow.execute.grids.build import GridBuild
 
 #: Writes shards of a dataset's latest version, if its spec asks for them; returns what it did, for the report.
 ExportStage = Callable[[str, Site], list[dict[str, Any]]]
@@ -124,6 +127,8 @@ class Session:
             with during("check"):
                 sources = self._check_sources()
             with during("build"):
+                for grid in self._plan.grids:
+                    grid.compute(self.build_id, {one.name: one for one in self._plan.grids})
                 built = [self._build(plan) for plan in self._plan.tables]
             results = [*sources, *(result for table in built for result in table.checks)]
             with during("build"):
@@ -132,7 +137,8 @@ class Session:
                     self._warnings += dataset.warnings
             self._refuse_failed(results)
             with during("commit"), spent("commit"):
-                outcomes = [self._publish(table) for table in built]
+                outcomes = [grid.publish(self._remembered_grid(grid)) for grid in self._plan.grids]
+                outcomes += [self._publish(table) for table in built]
                 outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
             if self._export is not None:  # of what is published: a failure here takes no version back
                 with during("export"):
@@ -184,7 +190,10 @@ class Session:
             results, partials = judge_table(self._site, plan, state, new, checks, self._now_us)
         return _Built(plan, new, run.rows_written, results, partials)
 
-    def _input(self, name: str) -> Readable:
+    def _input(self, name: str) -> Any:
+        made = next((grid for grid in self._plan.grids if grid.name == name), None)
+        if made is not None:
+            return made.cube()
         if name not in self._outputs:
             self._outputs[name] = self._plan.input(name)
         return self._outputs[name]
@@ -235,12 +244,43 @@ class Session:
         """Exactly what was read: files of sources, definitions (and versions, if published) of tables."""
         inputs: dict[str, Any] = {}
         for name in dict.fromkeys(names):
-            if name in self._plan.sources:
+            found = self._grid_input(name)
+            if found is not None:
+                inputs[name] = found
+            elif name in self._plan.sources:
                 readable = self._plan.sources[name]
                 inputs[name] = {"files": readable.files, "delta_version": readable.delta_version}
             else:
                 inputs[name] = {"table": name, "definition_hash": self._plan.compiled[name].definition_hash}
         return inputs
+
+    def _grid_input(self, name: str) -> dict[str, Any] | None:
+        """What was read of N-d data: how much, and a name of all of it."""
+        for grid in self._plan.grids:
+            if name == grid.name:
+                return {"table": name, "definition_hash": grid.grid.definition_hash}
+            if name in grid.grid.inputs and grid.grid.inputs[name].kind == "source":
+                return grid.plan.input_of(name)
+        if name in self._plan.cubes:
+            return {"table": name, "snapshot": self._plan.cubes[name].snapshot}
+        return None
+
+    def _remembered_grid(self, grid: GridBuild) -> dict[str, Any]:
+        project = self._loaded.project
+        inputs, spec = self._inputs(grid.inputs), project.grids[grid.name]
+        return {
+            "build": self.build_id,
+            "project": project.project,
+            "definition": {
+                "table": self._loaded.raw_of(("features", grid.name)),
+                "sources": {n: self._loaded.raw_of(("sources", n)) for n in inputs if n in project.sources},
+            },
+            "description": spec.description,
+            "owner": spec.owner,
+            "tags": list(spec.tags),
+            "inputs": inputs,
+            "author": {"user": self._author.user, "commit": self._author.commit},
+        }
 
     def _remembered_of(self, dataset: DatasetStage) -> dict[str, Any]:
         project = self._loaded.project
@@ -254,7 +294,9 @@ class Session:
             "definition": {
                 "dataset": self._loaded.raw_of(("datasets", dataset.name)),
                 "features": {
-                    n: self._loaded.raw_of(("features", n)) for n in inputs if n in project.features
+                    n: self._loaded.raw_of(("features", n))
+                    for n in inputs
+                    if n in project.features or n in project.grids
                 },
                 "sources": {n: self._loaded.raw_of(("sources", n)) for n in inputs if n in project.sources},
             },
@@ -331,6 +373,9 @@ class Session:
         return {
             plan.table.name: {column: list(origins) for column, origins in plan.table.lineage.items()}
             for plan in self._plan.tables
+        } | {
+            grid.name: {variable: list(origins) for variable, origins in grid.lineage.items()}
+            for grid in self._plan.grids
         } | {
             dataset.name: {column: list(origins) for column, origins in dataset.lineage.items()}
             for dataset in self._plan.datasets

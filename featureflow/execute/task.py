@@ -7,9 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """An argument that many tasks have: sent to the cluster once, and to each worker once, not with every task.
+
+    ``key`` names it within the build: the same name means the same value.
+    """
+
+    key: str
+    value: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One piece of work: ``function(*arguments)``.
+    """One piece of work: ``function(*arguments)``; for an argument that is `Shared`, the function gets its value.
 
     Parameters
     ----------

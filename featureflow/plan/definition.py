@@ -74,6 +74,11 @@ def source_definition(source: Source, folder: str = "") -> dict[str, Any]:
     return definition
 
 
+def without_metadata(model: BaseModel) -> dict[str, Any]:
+    """Write everything of a table or grid that can change a value, and differs from the default."""
+    return _without(model, _METADATA)
+
+
 def _without(model: BaseModel, names: set[str]) -> dict[str, Any]:
     """Write what differs from the defaults.
 

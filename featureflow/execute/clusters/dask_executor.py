@@ -21,11 +21,12 @@ from uuid import uuid4
 
 from dask.base import annotate
 from dask.task_spec import Task as DaskTask
+from dask.task_spec import TaskRef
 
 from featureflow.core.errors import PlanError, Unreachable
 from featureflow.execute.placement.host import host_of
 from featureflow.execute.sizing import WORKER_SHARE
-from featureflow.execute.task import Task, WorkerDied
+from featureflow.execute.task import Shared, Task, WorkerDied
 
 #: How often it is asked which workers there are.
 LOOK_EVERY_SECONDS = 2.0
@@ -110,6 +111,7 @@ class DaskExecutor:
         self._starts = count(1)
         self._done: SimpleQueue[Any] = SimpleQueue()
         self._futures: dict[Any, str] = {}
+        self._held: dict[str, Any] = {}
         self._looked = time.monotonic()
         self._looking: PlainFuture[dict[str, int]] | None = None
         self._deserted: float | None = None
@@ -131,7 +133,8 @@ class DaskExecutor:
         keys: dict[str, Task] = {}
         for task in tasks:
             key = f"ff-{name_of(task.function)}-{self._name}-{task.key}-{next(self._starts)}"
-            graph[key] = DaskTask(key, prepared(task.function), *task.arguments)
+            given = [self._shared(one) if isinstance(one, Shared) else one for one in task.arguments]
+            graph[key] = DaskTask(key, prepared(task.function), *given)
             keys[key] = task
         # a host's name, not its workers' addresses: one that comes back under another port counts
         hosts = {key: [task.host] for key, task in keys.items() if task.host}
@@ -142,6 +145,13 @@ class DaskExecutor:
         for future in futures:
             self._futures[future] = keys[future.key].key
             future.add_done_callback(self._done.put)
+
+    def _shared(self, argument: Shared) -> TaskRef:
+        """Reference to a value that the cluster holds: the result of a task, which is run again if it gets lost."""
+        key = f"ff-shared-{self._name}-{argument.key}"
+        if key not in self._held:
+            self._held[key] = self.client.submit(_itself, argument.value, key=key, pure=False)
+        return TaskRef(key)
 
     def next_done(self) -> Iterable[tuple[str, Any, BaseException | None]]:
         """See `Executor`.
@@ -287,6 +297,10 @@ class DaskExecutor:
         for thing in self._owned:
             with suppress(Exception):  # closing twice, or after the scheduler: nothing is left to be done
                 thing.close(**({"timeout": 1} if gone and thing is self.client else {}))
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _by_host(threads: Mapping[str, int]) -> dict[str, int]:

@@ -1,0 +1,260 @@
+"""Build a grid: what its steps learn, then its chunks, box by box; publish it when everything has been checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from featureflow.contracts.check import CheckResult
+from featureflow.contracts.cube import Cube
+from featureflow.core.fingerprints import fingerprint
+from featureflow.core.storage import delete, join, list_names
+from featureflow.execute.grids.chunk_rows import ChunkRow, schema_of, table_of
+from featureflow.execute.grids.fits import FitWork, fit_path
+from featureflow.execute.grids.naming import fit_box
+from featureflow.execute.grids.planning import FITS, GridPlan
+from featureflow.execute.grids.region_task import GridJob, Made, combine_parts, compute_box, compute_fit
+from featureflow.execute.grids.stored import GridCube
+from featureflow.execute.grids.tasks import fit_runs, fits_under
+from featureflow.execute.site import Site
+from featureflow.execute.task import Shared, Task
+from featureflow.observe.report import TableOutcome
+from featureflow.plan.grid_nodes import CompiledGrid
+from featureflow.tables import layout
+from featureflow.tables.arrays import ArraySpec, ArrayWrite, begin
+from featureflow.tables.commit import publish
+from featureflow.tables.parquet_files import write_file
+
+#: What tasks wrote is merged when so many have come back: a fork names all chunks that were written with it.
+MERGED_AT_ONCE = 64
+
+
+class GridBuild:
+    """One grid of a build: computes it, and publishes it when everything of the build has been checked."""
+
+    def __init__(self, plan: GridPlan, site: Site) -> None:
+        self.plan, self.site = plan, site
+        self.grid: CompiledGrid = plan.grid
+        self.url = site.table_url(plan.name)
+        self.snapshot = ""
+        self.rows: list[ChunkRow] = list(plan.kept)
+        self._cubes: dict[str, Cube] = dict(plan.cubes)
+
+    @property
+    def name(self) -> str:
+        """Name of the grid."""
+        return self.grid.name
+
+    @property
+    def lineage(self) -> dict[str, tuple[str, ...]]:
+        """Variables of its inputs that each variable comes from."""
+        return self.grid.lineage
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the sources and grids that it reads."""
+        return tuple(self.grid.inputs)
+
+    def cube(self) -> GridCube:
+        """The grid as the input of another one, or of a dataset: readable once it is computed."""
+        found = self.plan.cube(self.url)
+        found.snapshot = self.snapshot or found.snapshot
+        return found
+
+    def compute(self, build_id: str, grids: Mapping[str, GridBuild]) -> list[CheckResult]:
+        """Compute the missing chunks; nothing becomes visible.
+
+        Parameters
+        ----------
+        grids
+            Those of this build that are computed already.
+        """
+        plan = self.plan
+        arrays = (plan.state.record.get("arrays") or {}) if plan.state else {}
+        self.snapshot = str(arrays.get("snapshot", ""))
+        if not plan.does_something:
+            return []
+        for name in self.grid.inputs:
+            if name in grids:
+                self._cubes[name] = grids[name].cube()
+        spec = ArraySpec(self.grid.outline, self.grid.chunks, self.grid.shards)
+        write = begin(self.url, spec, build_id, self.snapshot or None)
+        self._make_fits()
+        self._make_chunks(write)
+        self.snapshot = write.commit(
+            f"{self.name}: {len(plan.missing)} chunks",
+            {"grid": self.name, "definition": self.grid.definition_hash},
+        )
+        return []
+
+    def _job(self, fork: bytes, what: str) -> Shared:
+        cubes = {
+            name: cube.for_tasks() if isinstance(cube, GridCube) else cube
+            for name, cube in self._cubes.items()
+        }
+        job = GridJob(self.grid, self.plan.lattice, cubes, fork, join(self.url, FITS))
+        return Shared(f"{self.name}-{what}", job)
+
+    def _make_fits(self) -> None:
+        """What has to be learned before chunks can be computed, link by link."""
+        wanted: dict[int, list[tuple[tuple[int, ...], str]]] = {}
+        for (link, tile), name in self.plan.cut.fits:
+            wanted.setdefault(link, []).append((tile, name))
+        if not wanted:
+            return
+        job = self._job(b"", "fits")
+        for link in sorted(wanted):
+            self._make_fits_of(job, link, wanted[link])
+
+    def _make_fits_of(self, job: Shared, link: int, tiles: list[tuple[tuple[int, ...], str]]) -> None:
+        from featureflow.execute.grids.naming import Naming
+
+        folder = join(self.url, FITS)
+        naming = Naming(self.grid, self.plan.cubes)
+        tasks, later = [], []
+        slots = self.site.executor.capacity
+        for tile, name in tiles:
+            runs = fit_runs(self.grid, link, tile, self.site.budget.task_bytes)
+            names = tuple(sorted(fits_under(self.grid, naming, fit_box(self.grid, link, tile), link).items()))
+            parts = max(1, min(len(runs), -(-2 * slots // len(tiles))))
+            label = f"{self.name}: learn, {self.grid.links[link].name}"
+            if parts == 1:
+                work = FitWork(link, tile, tuple(runs), names, fit_path(folder, name), whole=True)
+                tasks.append(Task(name, compute_fit, (job, work), label))
+                continue
+            paths: list[str] = []
+            for k in range(parts):
+                some = tuple(runs[k * len(runs) // parts : (k + 1) * len(runs) // parts])
+                path = join(folder, "parts", f"{name}-{k}of{parts}")
+                work = FitWork(link, tile, some, names, path, whole=False)
+                tasks.append(Task(f"{name}-{k}", compute_fit, (job, work), label))
+                paths += [f"{path}-{i}.npz" for i in range(sum(len(run) for run in some))]
+            later.append(
+                Task(f"{name}-all", combine_parts, (job, link, tuple(paths), fit_path(folder, name)), label)
+            )
+        stage = f"{self.name}: learn"
+        for some_tasks in (tasks, later):
+            if some_tasks:
+                self.site.progress.stage(stage, len(some_tasks))
+                self.site.run(some_tasks, lambda _task, _none: self.site.progress.advance(stage))
+
+    def _make_chunks(self, write: ArrayWrite) -> None:
+        plan = self.plan
+        if not plan.missing:
+            return
+        stage = f"{self.name}: compute"
+        self.site.progress.stage(stage, len(plan.cut.boxes))
+        job = self._job(write.fork(), "chunks")
+        forks: list[bytes] = []
+
+        def done(_: Task, made: Made) -> None:
+            forks.append(made.fork)
+            self.rows.extend(made.rows)
+            self.site.progress.advance(stage, bytes=sum(row.bytes for row in made.rows))
+            if len(forks) >= MERGED_AT_ONCE:
+                write.merge(forks)
+                forks.clear()
+
+        tasks = []
+        for i, box in enumerate(plan.cut.boxes):
+            names = tuple(plan.chunks[cell] for cell in box.cells)
+            shown = ", ".join(f"{dim} {low}:{high}" for dim, (low, high) in box.region.items())
+            tasks.append(Task(f"{self.name}-{i}", compute_box, (job, box, names), f"{stage}, {shown}"))
+        self.site.run(tasks, done)
+        if forks:
+            write.merge(forks)
+
+    def publish(self, remembered: dict[str, Any]) -> TableOutcome:
+        """Make the new version visible, if there is one."""
+        plan, state = self.plan, self.plan.state
+        published = None
+        if plan.does_something:
+            dims = [str(dim) for dim in self.grid.outline.sizes]
+            table = table_of(self.rows, dims)
+            digest = fingerprint([plan.mark, *(row.fingerprint + row.digest for row in self.rows)])
+            path = layout.file_path(None, None, 0, digest)
+            staged = write_file(table, self.url, path, keys=["variable"], time=None)
+            published = publish(
+                self.url,
+                schema=schema_of(dims),
+                partition="none",
+                keys=["variable"],
+                time=None,
+                adds=[staged],
+                removes=[] if state is None else [old.path for old in state.files if old.path != staged.path],
+                record=self._record(remembered),
+                expected_version=None if state is None else state.version,
+            )
+            self._forget_fits()
+        written = len(plan.missing)
+        return TableOutcome(
+            name=self.name,
+            change=plan.change,
+            reason=plan.reason,
+            version=published.version if published else None,
+            previous_version=state.version if state else None,
+            rows=len(self.rows),
+            rows_written=len(self.rows) - len(plan.kept) if published else 0,
+            files_written=1 if published else 0,
+            files_reused=0,
+            slices_computed=written,
+            checks=[],
+            kind="grid",
+        )
+
+    def _record(self, remembered: dict[str, Any]) -> dict[str, Any]:
+        grid, outline = self.grid, self.grid.outline
+        return {
+            "definition_hash": grid.definition_hash,
+            "lineage": {name: list(origins) for name, origins in grid.lineage.items()},
+            "change": self.plan.change,
+            "reason": self.plan.reason,
+            "kind": "grid",
+            "slices": {"all": fingerprint([self.plan.mark, *self.plan.chunks.values()])},
+            "buckets": 1,
+            "reach": None,
+            "arrays": {
+                "snapshot": self.snapshot,
+                "mark": self.plan.mark,
+                "dims": [str(dim) for dim in outline.sizes],
+                "sizes": {str(dim): int(n) for dim, n in outline.sizes.items()},
+                "chunks": dict(grid.chunks),
+                "shards": None if grid.shards is None else dict(grid.shards),
+                "variables": {
+                    str(name): {
+                        "dims": [str(dim) for dim in variable.dims],
+                        "dtype": str(variable.dtype),
+                        "units": None if "units" not in variable.attrs else str(variable.attrs["units"]),
+                        "attrs": {str(key): _json(value) for key, value in variable.attrs.items()},
+                    }
+                    for name, variable in outline.data_vars.items()
+                },
+                "attrs": {str(key): _json(value) for key, value in outline.attrs.items()},
+            },
+            **remembered,
+        }
+
+    def _forget_fits(self) -> None:
+        """Delete what no chunk of the new version was made with."""
+        if not any(link.fitted for link in self.grid.links):
+            return
+        used = {name for box in self.plan.cut.boxes for _, name in box.fits}
+        used |= {name for _, name in self.plan.cut.fits}
+        folder = join(self.url, FITS)
+        if self.plan.kept:
+            return  # chunks that stay were made with others, which the next build may need
+        for name in list_names(folder):
+            if name.endswith(".npz") and name.removesuffix(".npz") not in used:
+                delete(join(folder, name))
+
+
+def _json(value: Any) -> Any:
+    """An attribute as JSON can say it."""
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if hasattr(value, "tolist"):
+        return _json(value.tolist())
+    return [_json(one) for one in value] if isinstance(value, (list, tuple)) else str(value)

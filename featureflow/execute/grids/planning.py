@@ -1,0 +1,275 @@
+"""What a build of one grid will do, worked out before anything runs: which chunks, in which tasks, for which bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import xarray as xr
+
+from featureflow.contracts.cube import Cube
+from featureflow.core.fingerprints import fingerprint
+from featureflow.core.storage import join, list_names
+from featureflow.execute.checks.stored_rows import read_rows
+from featureflow.execute.grids import footprint
+from featureflow.execute.grids.chunk_rows import ChunkRow, rows_of
+from featureflow.execute.grids.evaluate import source_box
+from featureflow.execute.grids.naming import Naming, digest, fit_box, is_in_memory
+from featureflow.execute.grids.piece_index import PieceIndex
+from featureflow.execute.grids.stored import GridCube
+from featureflow.execute.grids.tasks import Cut, cut_grid
+from featureflow.execute.grids.units import Cell, Lattice
+from featureflow.execute.site import Site
+from featureflow.execute.sizing import refuse_small_budget
+from featureflow.execute.stages import Change
+from featureflow.plan.compile_grid import with_chunks
+from featureflow.plan.grid_nodes import CompiledGrid
+from featureflow.tables.state import TableState, current_state
+
+#: Folder of what steps have learned, below a table.
+FITS = "_ff/fits"
+
+
+@dataclass(frozen=True, slots=True)
+class GridPlan:
+    """What will happen to one grid.
+
+    Parameters
+    ----------
+    chunks
+        Fingerprint of every chunk of the new version.
+    missing
+        Chunks to compute.
+    kept
+        Rows of the current version that stay.
+    mark
+        Name of the coordinates and attributes: they can change where no value does.
+    """
+
+    grid: CompiledGrid
+    change: Change
+    reason: str
+    lattice: Lattice
+    chunks: dict[Cell, str] = field(repr=False)
+    missing: tuple[Cell, ...] = field(repr=False)
+    kept: tuple[ChunkRow, ...] = field(repr=False)
+    cut: Cut = field(repr=False)
+    state: TableState | None = field(repr=False)
+    cubes: dict[str, Cube] = field(repr=False)
+    mark: str
+    estimate: dict[str, int]
+    pieces: dict[str, PieceIndex] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the grid."""
+        return self.grid.name
+
+    @property
+    def does_something(self) -> bool:
+        """Whether a new version will be published."""
+        return self.change != "unchanged"
+
+    def input_of(self, name: str) -> dict[str, Any]:
+        """What there is of an input: pieces, bytes, and a name of all of it, for records."""
+        pieces = self.pieces[name]
+        ids = sorted(f"{piece.id} {sorted(piece.region.items())}" for piece in pieces.pieces)
+        return {"pieces": len(pieces.pieces), "bytes": pieces.bytes, "fingerprint": fingerprint(ids)}
+
+    def cube(self, url: str) -> GridCube:
+        """The grid as the input of another one."""
+        arrays = (self.state.record.get("arrays") or {}) if self.state else {}
+        snapshot = "" if self.does_something else str(arrays.get("snapshot", ""))
+        return GridCube.of(self.grid, url, self.chunks, snapshot)
+
+
+def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full: bool = False) -> GridPlan:
+    """Decide which chunks of a grid have to be computed, and in which tasks.
+
+    Parameters
+    ----------
+    cubes
+        What it reads, by name: sources, and other grids as they are planned or published.
+
+    Raises
+    ------
+    PlanError
+        If a task would need more memory than it may use; with the numbers.
+    """
+    url = site.table_url(grid.name)
+    state = current_state(url)
+    grid = _with_chunks_of(grid, state)
+    sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
+    lattice = Lattice.of(sizes, grid.unit)
+    naming = Naming(grid, cubes)
+    chunks = {cell: naming.chunk(lattice.region(cell)) for cell in lattice}
+    mark = mark_of(grid)
+    known = _known_rows(grid, state, url)
+    fresh = state is None or state.definition_hash != grid.definition_hash
+    missing, kept = _split(grid, lattice, chunks, {} if full or fresh else known)
+    change, reason = _explain(grid, state, mark, missing, full=full)
+    fits = {name.removesuffix(".npz") for name in list_names(join(url, FITS))} if missing else set()
+    if missing:
+        refuse_small_budget(site.budget)
+    cut = cut_grid(
+        grid, lattice, missing, naming, set() if full else fits, site.budget, site.executor.capacity
+    )
+    estimate = _estimate(grid, lattice, naming, cut, missing, kept, site)
+    return GridPlan(
+        grid,
+        change,
+        reason,
+        lattice,
+        chunks,
+        tuple(missing),
+        tuple(kept),
+        cut,
+        state,
+        dict(cubes),
+        mark,
+        estimate,
+        naming.pieces,
+    )
+
+
+def mark_of(grid: CompiledGrid) -> str:
+    """Name of everything that readers see beside values: coordinates, attributes, dtypes, dimensions, chunks."""
+    outline = grid.outline
+    found: list[Any] = [
+        sorted(grid.chunks.items()),
+        sorted((grid.shards or {}).items()),
+        _plain(outline.attrs),
+    ]
+    for name, variable in outline.variables.items():
+        there = name in outline.coords and is_in_memory(outline[name])
+        values = digest(variable.values) if there else ""
+        found.append(
+            [str(name), [str(d) for d in variable.dims], str(variable.dtype), _plain(variable.attrs), values]
+        )
+    return fingerprint([repr(found)])
+
+
+def _plain(attrs: Mapping[Any, Any]) -> list[tuple[str, str]]:
+    return sorted((str(name), repr(value)) for name, value in attrs.items())
+
+
+def _with_chunks_of(grid: CompiledGrid, state: TableState | None) -> CompiledGrid:
+    """Take the chunk sizes of the current version where the spec leaves them open: a longer cube keeps its chunks."""
+    if state is None or state.definition_hash != grid.definition_hash:
+        return grid
+    stored = (state.record.get("arrays") or {}).get("chunks") or {}
+    sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
+    if set(stored) != set(sizes) or any(grid.shards or {}):
+        return grid
+    return with_chunks(grid, {dim: int(grid.given.get(dim, stored[dim])) for dim in sizes})
+
+
+def _known_rows(grid: CompiledGrid, state: TableState | None, url: str) -> dict[tuple[str, Cell], ChunkRow]:
+    """Rows of the current version by variable and chunk; none if its dimensions are others."""
+    if state is None or "arrays" not in state.record:
+        return {}
+    dims = [str(dim) for dim in grid.outline.sizes]
+    if list(state.record["arrays"]["dims"]) != dims:
+        return {}
+    tables = [read_rows(join(url, staged.path)).to_arrow() for staged in state.files]
+    return {(row.variable, row.chunk): row for table in tables for row in rows_of(table, dims)}
+
+
+def _split(
+    grid: CompiledGrid,
+    lattice: Lattice,
+    chunks: Mapping[Cell, str],
+    known: Mapping[tuple[str, Cell], ChunkRow],
+) -> tuple[list[Cell], list[ChunkRow]]:
+    """Chunks to compute, and rows to keep."""
+    from featureflow.execute.grids.chunk_rows import variables_of_cell
+
+    missing, kept = [], []
+    for cell, name in chunks.items():
+        rows = [
+            known.get((variable, own))
+            for variable, _, own in variables_of_cell(grid.outline, lattice.dims, cell)
+        ]
+        found = [row for row in rows if row is not None and row.fingerprint == name]
+        if len(found) == len(rows) and rows:
+            kept += found
+        elif rows:
+            missing.append(cell)
+    return missing, kept
+
+
+def _explain(
+    grid: CompiledGrid,
+    state: TableState | None,
+    mark: str,
+    missing: list[Cell],
+    *,
+    full: bool,
+) -> tuple[Change, str]:
+    if state is None:
+        return "new", "no version yet"
+    if state.definition_hash != grid.definition_hash:
+        return (
+            "definition changed",
+            f"definition {state.definition_hash[:8]} of version {state.version} is another",
+        )
+    if full:
+        return "full rebuild", "--full was given"
+    arrays = state.record.get("arrays") or {}
+    if not missing and arrays.get("mark") == mark:
+        return "unchanged", f"version {state.version} has it all"
+    sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
+    before = dict(arrays.get("sizes") or {})
+    grown = [f"{dim} {before[dim]} → {n}" for dim, n in sizes.items() if before.get(dim, n) != n]
+    if grown:
+        return "new data", f"{', '.join(grown)} since version {state.version}"
+    if missing:
+        return "late data", f"the input of {len(missing)} chunks changed since version {state.version}"
+    return "new data", f"coordinates or attributes changed since version {state.version}"
+
+
+def _estimate(
+    grid: CompiledGrid,
+    lattice: Lattice,
+    naming: Naming,
+    cut: Cut,
+    missing: list[Cell],
+    kept: list[ChunkRow],
+    site: Site,
+) -> dict[str, int]:
+    """Numbers of a plan: bytes as they are stored for what is read, in memory for what is written."""
+    index = naming.pieces[grid.source.name]
+    read = touched = 0
+    seen: set[str] = set()
+
+    def count(region: Any, until: int | None) -> None:
+        nonlocal read, touched
+        for piece in index.touching(source_box(grid, region, until)):
+            read += piece.size
+            if piece.id not in seen:
+                seen.add(piece.id)
+                touched += piece.size
+
+    for box in cut.boxes:
+        count(box.region, None)
+    for (link, cell), _ in cut.fits:
+        count(fit_box(grid, link, cell), link)
+    return {
+        "chunks": len(lattice),
+        "chunks_computed": len(missing),
+        "chunks_reused": len({row.fingerprint for row in kept}),
+        "tasks": len(cut.boxes),
+        "fits": len(cut.fits),
+        "bytes_read": read,
+        "bytes_touched": touched,
+        "bytes_total": index.bytes,
+        "bytes_written": sum(footprint.bytes_in(grid.outline, lattice.region(cell)) for cell in missing),
+        "task_bytes": cut.memory,
+        "budget_bytes": site.budget.task_bytes,
+    }
+
+
+def sizes_of(outline: xr.Dataset) -> dict[str, int]:
+    """Lengths of the dimensions."""
+    return {str(dim): int(n) for dim, n in outline.sizes.items()}

@@ -1,0 +1,69 @@
+"""A grid that this project made, as the input of another one: its planned chunks by name, and its stored values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import xarray as xr
+
+from featureflow.contracts.cube import CubePiece, Region, slices_of
+from featureflow.contracts.outlines import outline_of
+from featureflow.execute.grids.units import Cell, Lattice
+from featureflow.plan.grid_nodes import CompiledGrid
+
+
+@dataclass(slots=True)
+class GridCube:
+    """A grid of the project as a `Cube`: planned first, readable once ``snapshot`` is known.
+
+    Parameters
+    ----------
+    url
+        Root of the grid's table.
+    outline, chunks
+        As of any cube.
+    named
+        Fingerprint of each chunk. Not carried to tasks, which read and don't plan.
+    snapshot
+        Where the values are; empty before the grid is built.
+    """
+
+    url: str
+    outline: xr.Dataset
+    chunks: dict[str, tuple[int, ...]]
+    named: Mapping[Cell, str] = field(default_factory=dict)
+    unit: Mapping[str, int] = field(default_factory=dict)
+    snapshot: str = ""
+
+    @classmethod
+    def of(cls, grid: CompiledGrid, url: str, named: Mapping[Cell, str], snapshot: str = "") -> GridCube:
+        """Of a grid with these chunks."""
+        sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
+        chunks = {
+            dim: tuple(min(step, n - low) for low in range(0, n, step))
+            for dim, n in sizes.items()
+            for step in (grid.chunks[dim],)
+        }
+        return cls(url, outline_of(grid.outline), chunks, named, dict(grid.unit), snapshot)
+
+    def pieces(self, variables: Sequence[str] | None = None) -> list[CubePiece]:  # noqa: ARG002
+        """Chunks by their fingerprints, which are those of all variables together."""
+        sizes = {str(dim): int(n) for dim, n in self.outline.sizes.items()}
+        lattice = Lattice.of(sizes, self.unit)
+        width = sum(int(v.dtype.itemsize) * int(v.size) for v in self.outline.data_vars.values()) // max(
+            1, len(lattice)
+        )
+        return [CubePiece(name, lattice.region(cell), width) for cell, name in self.named.items()]
+
+    def read(self, region: Region, variables: Sequence[str]) -> xr.Dataset:
+        """Read a box of what is stored."""
+        from featureflow.tables.arrays import open_arrays
+
+        found = open_arrays(self.url, self.snapshot)[list(variables)]
+        found = found.drop_vars([c for c in found.coords if c not in self.outline.coords])
+        return found.isel(slices_of(region), missing_dims="ignore").load()
+
+    def for_tasks(self) -> GridCube:
+        """Only what a task needs."""
+        return GridCube(self.url, self.outline, self.chunks, {}, self.unit, self.snapshot)
