@@ -40,19 +40,17 @@ class CubePiece:
 
 @runtime_checkable
 class Cube(Protocol):
-    """N-d data on disk or in a store. It can be pickled to a task, and holds no values but those of coordinates.
+    """N-d data on disk or in a store. It can be pickled to a task, and holds no values but those of coordinates."""
 
-    Attributes
-    ----------
-    outline
-        All variables that can be read, with dimensions, dtype after decoding (CF scale, offset, fill value, calendar)
-        and attributes; index coordinates are in memory, variables are lazy and must never be computed.
-    chunks
-        Sizes of the stored chunks along each dimension: what is read together.
-    """
+    @property
+    def outline(self) -> xr.Dataset:
+        """All variables that can be read, with dimensions, dtype after decoding (CF scale, offset, fill value,
+        calendar) and attributes; index coordinates are in memory, variables are lazy and must never be computed.
+        """  # noqa: D205
 
-    outline: xr.Dataset
-    chunks: dict[str, tuple[int, ...]]
+    @property
+    def chunks(self) -> dict[str, tuple[int, ...]]:
+        """Sizes of the stored chunks along each dimension: what is read together."""
 
     def pieces(self, variables: Sequence[str] | None = None) -> list[CubePiece]:
         """Name everything that is stored, as the store describes it now; together they cover the cube.

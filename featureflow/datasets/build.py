@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,8 @@ from featureflow.datasets.encoding import plan_encoders
 from featureflow.datasets.finishing import Finished, Finishing, finish_pieces
 from featureflow.datasets.grid_lookups import PointRouting, look_up_rows
 from featureflow.datasets.joins import JoinTask, run_join
+from featureflow.datasets.patch_record import remember
+from featureflow.datasets.patches import PatchIndexing, index_patches
 from featureflow.datasets.place import dataset_url
 from featureflow.datasets.planning import ALL, TASK_BYTES, DatasetPlan, JoinPlan, plan_dataset
 from featureflow.datasets.spine import Routing, SpineFile, SpineReader, read_spine, route_spine
@@ -24,6 +26,7 @@ from featureflow.execute.checks.checking import BoundCheck, bind, notes_folder
 from featureflow.execute.checks.judgement import judge_table
 from featureflow.execute.exchange.manifest import write_list
 from featureflow.execute.exchange.rekeying import file_of, reads_of, rekey_chunks
+from featureflow.execute.grids.stored import GridCube
 from featureflow.execute.inputs import Readable
 from featureflow.execute.planner import BuildPlan
 from featureflow.execute.publish import publish_table
@@ -36,6 +39,7 @@ from featureflow.observe.report import TableOutcome
 from featureflow.plan.dataset_nodes import CompiledDataset, WindowJoin
 from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import Lookup
+from featureflow.spec.models import Source as SourceSpec
 from featureflow.tables.state import current_state
 
 #: Gives what a name stands for: rows, or a grid.
@@ -45,8 +49,16 @@ Source = Callable[[str], Readable | Cube]
 class DatasetBuild:
     """One dataset of a build: computes it, and publishes it when everything of the build has been checked."""
 
-    def __init__(self, plan: DatasetPlan, site: Site, checks: tuple[BoundCheck, ...]) -> None:
+    def __init__(
+        self,
+        plan: DatasetPlan,
+        site: Site,
+        checks: tuple[BoundCheck, ...],
+        specs: Mapping[str, SourceSpec] | None = None,
+        root: str = "",
+    ) -> None:
         self.plan, self.dataset, self.site, self.checks = plan, plan.dataset, site, checks
+        self.specs, self.root = dict(specs or {}), root
         self.url = dataset_url(site.store_url, plan.dataset.name)
         self.folder = site.shelf
         self.results: list[CheckResult] = []
@@ -70,8 +82,8 @@ class DatasetBuild:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Sources and tables that its rows come from."""
-        names = [self.dataset.spine.name]
+        """Sources, tables and grids that its rows come from."""
+        names = [self.dataset.spine.name, *(self.dataset.patches.inputs if self.dataset.patches else ())]
         for use in self.dataset.uses:
             names += [use.table]
         names += [join.right.name for join in self.dataset.joins]
@@ -99,7 +111,12 @@ class DatasetBuild:
         """What would happen, in the form of a table's plan."""
         n_pieces = max(1, -(-self.plan.estimate["rows"] // self.plan.piece_rows))
         described = describe_table(self.plan.as_table(n_pieces=n_pieces))
-        reads = [{"kind": self.dataset.spine.kind, "name": self.dataset.spine.name, "use": "rows"}]
+        patches = self.dataset.patches
+        use = "patches" if patches else "rows"
+        reads = [{"kind": self.dataset.spine.kind, "name": self.dataset.spine.name, "use": use}]
+        if patches and patches.inputs[1:]:
+            kind = "source" if patches.label_input else "grid"
+            reads += [{"kind": kind, "name": name, "use": "labels"} for name in patches.inputs[1:]]
         for join in self.dataset.joins:
             use = "look-up" if isinstance(join, Lookup | GridLookup) else "windows"
             reads.append({"kind": join.right.kind, "name": join.right.name, "use": use})
@@ -113,6 +130,9 @@ class DatasetBuild:
             assembly = self.assemble(source)
             finishing = Finishing(assembly, self.url, plan.mark, self.checks, self._notes(), self.folder)
             self.finished = finish_pieces(finishing, self.site)
+            if self.dataset.patches is not None:
+                cubes = self._cubes(source)
+                self.finished.patches = remember(self.dataset.patches, cubes, self.specs, self.root)
             table, new = plan.as_table(self.finished.schema, assembly.n_pieces), self.finished.files
         elif state is not None:
             table, new = plan.as_table(state.schema, int(state.record["buckets"])), []
@@ -127,7 +147,7 @@ class DatasetBuild:
     def assemble(self, source: Source) -> Assembly:
         """Read the spine and answer every join; what the pieces are put together from."""
         dataset, plan = self.dataset, self.plan
-        files, times = self._read_spine(tabular(source(dataset.spine.name)))
+        files, times = self._spine(source)
         rows = sum(file.rows for file in files)
         spine = write_list(self.site.board, [[file.path, file.first, file.rows] for file in files])
         n_pieces = max(1, -(-rows // plan.piece_rows))
@@ -138,6 +158,26 @@ class DatasetBuild:
             for one in plan.joins
         )
         return Assembly(dataset, spine, answers, plan.piece_rows, rows)
+
+    def _spine(self, source: Source) -> tuple[list[SpineFile], tuple[int, int] | None]:
+        """The rows on scratch: read, or those of an index of patches, which is made here."""
+        dataset, patches = self.dataset, self.dataset.patches
+        if patches is None:
+            return self._read_spine(tabular(source(dataset.spine.name)))
+        job = PatchIndexing(patches, dataset.spine, self._cubes(source), self.plan.mark, self.folder)
+        return index_patches(self.site, self.name, job)
+
+    def _cubes(self, source: Source) -> dict[str, Cube]:
+        """The grids and sources of N-d data that patches are cut out of, by name."""
+        patches = self.dataset.patches
+        found: dict[str, Cube] = {}
+        for name in patches.inputs if patches else ():
+            labels = patches.label_input if patches else None
+            if labels is not None and labels.cube is not None and labels.name == name:
+                found[name] = labels.cube
+            else:
+                found[name] = for_tasks(gridded(source(name)))
+        return found
 
     def _read_spine(self, readable: Readable) -> tuple[list[SpineFile], tuple[int, int] | None]:
         """Write the spine's rows to exchange files, chunk by chunk, and number them; also the range of their times."""
@@ -233,10 +273,8 @@ class DatasetBuild:
         self, one: JoinPlan, lookup: GridLookup, right: Readable | Cube, files: list[SpineFile], n_pieces: int
     ) -> str:
         """Look all rows up in a grid; returns the list of the answers' files."""
-        if isinstance(right, Readable):
-            raise TableError(f"{lookup.place}: {lookup.right.name!r} is no grid.")
-        mark = self.plan.inputs[lookup.right.name]
-        routing = PointRouting(lookup, right, mark, self.dataset.time, one.n_buckets, self.folder)
+        mark, cube = self.plan.inputs[lookup.right.name], for_tasks(gridded(right))
+        routing = PointRouting(lookup, cube, mark, self.dataset.time, one.n_buckets, self.folder)
         return look_up_rows(self.site, self.name, routing, files, (self.plan.piece_rows, n_pieces))
 
     def _route(self, one: JoinPlan, files: list[SpineFile]) -> str:
@@ -328,6 +366,24 @@ def tabular(found: Readable | Cube) -> Readable:
     if not isinstance(found, Readable):
         raise TableError("a grid was given where rows are needed. This is a mistake in featureflow.")
     return found
+
+
+def gridded(found: Readable | Cube) -> Cube:
+    """An input as arrays.
+
+    Raises
+    ------
+    TableError
+        If it is rows.
+    """
+    if isinstance(found, Readable):
+        raise TableError("rows were given where a grid is needed. This is a mistake in featureflow.")
+    return found
+
+
+def for_tasks(cube: Cube) -> Cube:
+    """Only what tasks need of a grid."""
+    return cube.for_tasks() if isinstance(cube, GridCube) else cube
 
 
 def prepare(dataset: CompiledDataset, plan: BuildPlan, *, full: bool) -> DatasetBuild:

@@ -21,11 +21,13 @@ from featureflow.datasets.assembly import Assembly, assemble
 from featureflow.datasets.encoding import SUFFIX, TRAIN, Encoding, fit_encoders, select_features
 from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.leaks import LeakSummary, check_leaks, leak_summary
+from featureflow.datasets.patch_splits import split_patches
 from featureflow.datasets.planning import ALL
 from featureflow.datasets.sampling import sample_weights
 from featureflow.datasets.selection import Selection
 from featureflow.datasets.splits import (
     ClassCounts,
+    SplitColumns,
     SplitCounts,
     assign_splits,
     count_classes,
@@ -39,6 +41,7 @@ from featureflow.execute.site import Site
 from featureflow.execute.task import Task
 from featureflow.execute.windows.window_task import Unit, note_path
 from featureflow.plan.dataset_nodes import CompiledDataset
+from featureflow.spec.splits import Split
 from featureflow.tables.layout import file_path, storable
 from featureflow.tables.parquet_files import StagedFile, write_file
 
@@ -89,6 +92,7 @@ class Finished:
     warnings: tuple[str, ...]
     encoder: Json = None
     selection: Selection | None = None
+    patches: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What the version remembers."""
@@ -102,6 +106,7 @@ class Finished:
             # as text: a record sorts its mappings, and the order of features means something
             "encoder": None if self.encoder is None else json.dumps(self.encoder),
             "selection": None if self.selection is None else json.dumps(self.selection.report),
+            **({} if self.patches is None else {"patches": json.dumps(self.patches)}),
         }
 
 
@@ -150,17 +155,10 @@ def _row_ids(job: Finishing, piece: int) -> Any:
 @spending("compute:split")
 def _divided(job: Finishing, piece: int, table: pa.Table, before: ClassCounts | None) -> pa.Table:
     """Add the columns of split, fold and weight that the spec asks for."""
-    dataset, spec = job.dataset, job.dataset.spec
+    spec = job.dataset.spec
     assigned = None
     if spec.split is not None:
-        found = assign_splits(
-            table,
-            spec.split,
-            keys=dataset.keys,
-            time=dataset.time,
-            row_ids=_row_ids(job, piece),
-            before=before,
-        )
+        found = _assigned(job, piece, table, spec.split, before)
         assigned = found.split
         if SPLIT not in table.schema.names:
             table = table.append_column(SPLIT, assigned)
@@ -174,13 +172,31 @@ def _divided(job: Finishing, piece: int, table: pa.Table, before: ClassCounts | 
     return table
 
 
+def _assigned(
+    job: Finishing, piece: int, table: pa.Table, split: Split, before: ClassCounts | None
+) -> SplitColumns:
+    dataset = job.dataset
+    row_ids = _row_ids(job, piece)
+    if dataset.patches is None:
+        return assign_splits(
+            table, split, keys=dataset.keys, time=dataset.time, row_ids=row_ids, before=before
+        )
+    return split_patches(
+        table,
+        split,
+        dataset.patches,
+        keys=dataset.keys,
+        time=dataset.time,
+        row_ids=row_ids,
+        before=before,
+    )
+
+
 def _facts(job: Finishing, piece: int, table: pa.Table, before: ClassCounts | None = None) -> Made:
     dataset, split = job.dataset, job.dataset.spec.split
     if split is None:
         return Made(table.num_rows)
-    found = assign_splits(
-        table, split, keys=dataset.keys, time=dataset.time, row_ids=_row_ids(job, piece), before=before
-    )
+    found = _assigned(job, piece, table, split, before)
     leaks = leak_summary(
         table, found.split, split, keys=dataset.keys, time=dataset.time, reach=dataset.spec.horizon
     )
@@ -295,12 +311,17 @@ def _roles(dataset: CompiledDataset, fitted: Fitted | None) -> Roles:
     """Parts of the columns; of an encoded feature, what is made of it."""
     spec = dataset.spec
     made = {} if fitted is None else fitted.sources
-    features = [name for feature in _raw_features(dataset) for name in made.get(feature, (feature,))]
+    patches = dataset.patches
+    fields = patches.fields if patches else ()
+    features = [field.name for field in fields if field.role == "feature"]
+    features += [name for feature in _raw_features(dataset) for name in made.get(feature, (feature,))]
+    labels = [field.name for field in fields if field.role == "label"]
+    labels += [patches.label.name] if patches and patches.label else []
     return Roles(
         keys=dataset.keys,
         time=dataset.time,
         features=tuple(features),
-        labels=tuple(label.name for label in dataset.labels),
+        labels=(*labels, *(label.name for label in dataset.labels)),
         split=None if spec.split is None else SPLIT,
         fold=FOLD if spec.split is not None and spec.split.folds else None,
         weight=None if spec.sample is None else spec.sample.weight,

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from featureflow.core.errors import PlanError
 from featureflow.core.fingerprints import fingerprint
+from featureflow.datasets.patch_record import input_mark
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
     SCRATCH_BYTES,
@@ -142,11 +143,16 @@ def plan_dataset(
     PlanError
         If a task would need more memory than it may use.
     """
-    spine = pieces[dataset.spine.name]
+    spine, patches = pieces[dataset.spine.name], dataset.patches
     inputs = {dataset.spine.name: fingerprint([piece.id for piece in spine])}  # its order is the dataset's
     for join in dataset.joins:
         found = fingerprint(sorted(piece.id for piece in pieces[join.right.name]))
         inputs.setdefault(join.right.name, found)
+    for name in patches.inputs if patches else ():
+        if patches and patches.label_input is not None and name == patches.label_input.name:
+            inputs[name] = input_mark(patches.label_input)
+        else:
+            inputs[name] = fingerprint(sorted(piece.id for piece in pieces[name]))
     mark = fingerprint(
         {
             "engine": ENGINE,
@@ -156,7 +162,7 @@ def plan_dataset(
         }
     )
     change, reason = _explain(dataset, state, mark, full=full)
-    rows = sum(piece.rows for piece in spine)
+    rows = patches.layout.n_patches if patches else sum(piece.rows for piece in spine)
     joins = tuple(
         _plan_join(dataset, use, join, pieces, rows, buckets, site) for use, join in _owned(dataset)
     )

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 
+from featureflow.contracts.cube import Cube
 from featureflow.core.errors import Problem
 from featureflow.core.expressions import compile_condition, compile_expression
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.types import to_polars
 from featureflow.plan.columns import ColumnBuilder, Path, no_column
 from featureflow.plan.compile_grid_lookup import compile_grid_lookup
+from featureflow.plan.compile_patches import compile_patches
 from featureflow.plan.dataset_nodes import CompiledDataset, LabelNode, Use, WindowJoin
 from featureflow.plan.definition import dataset_definition
 from featureflow.plan.grid_lookups import GridLookup
+from featureflow.plan.grid_nodes import GridInput
 from featureflow.plan.nodes import CompiledTable, Derived, Feature, Input, Lookup, Series, Window
+from featureflow.plan.patches import PatchSpine
 from featureflow.plan.required import columns_needed
 from featureflow.spec.datasets import Label, UsedTable
 from featureflow.spec.dependencies import parents
@@ -42,6 +46,7 @@ def compile_datasets(
     names: Sequence[str],
     problems: list[Problem],
     grids: Mapping[str, CompiledGrid] | None = None,
+    cubes: Mapping[str, Cube] | None = None,
 ) -> dict[str, CompiledDataset]:
     """Compile datasets.
 
@@ -55,13 +60,15 @@ def compile_datasets(
         Gets every mistake; a dataset with one is left out.
     grids
         The grids that they use; as with tables, one that is missing has been reported.
+    cubes
+        The sources of N-d data that labels of patches come from.
     """
     compiled = {}
     for name in names:
         known = {*tables, *(grids or {})}
         if any(parent not in known for parent in parents(loaded.project, name)):
             continue
-        found = _DatasetCompiler(loaded, name, sources, tables, problems, grids or {}).compile()
+        found = _DatasetCompiler(loaded, name, sources, tables, problems, grids or {}, cubes or {}).compile()
         if found is not None:
             compiled[name] = found
     return compiled
@@ -78,9 +85,10 @@ class _DatasetCompiler(ColumnBuilder):
         tables: dict[str, CompiledTable],
         problems: list[Problem],
         grids: Mapping[str, CompiledGrid],
+        cubes: Mapping[str, Cube],
     ) -> None:
         super().__init__(loaded, ("datasets", name), sources, tables, problems)
-        self.grids = grids
+        self.grids, self.cubes = grids, cubes
         self.name, self.spec = name, loaded.project.datasets[name]
         self.notices: list[str] = []
         self.features: list[str] = []
@@ -88,10 +96,15 @@ class _DatasetCompiler(ColumnBuilder):
     def compile(self) -> CompiledDataset | None:
         before = len(self.problems)
         spec = self.spec.spine
-        spine = self.input(spec.source or spine_name(self.name))
+        patches = None
+        if spec.grid is not None:
+            cut = self._patches()
+            spine, patches = (None, None) if cut is None else cut
+        else:
+            spine = self.input(spec.source or spine_name(self.name))
         if spine is None:
             return None
-        time = spec.time or spine.time
+        time = spine.time if patches else spec.time or spine.time
         carried = self._spine(spine, time)
         if len(self.problems) > before:
             return None
@@ -131,7 +144,27 @@ class _DatasetCompiler(ColumnBuilder):
             spec=self.spec,
             definition=definition,
             definition_hash=fingerprint(definition),
+            patches=patches,
         )
+
+    def _patches(self) -> tuple[Input, PatchSpine] | None:
+        """Rows that are patches of a grid."""
+        spec = self.spec.spine
+        grid = self.grids.get(spec.grid or "")
+        labels: CompiledGrid | GridInput | None = None
+        if spec.labels is not None and not spec.labels.at:
+            name = spec.labels.source
+            labels = self.grids.get(name)
+            if labels is None and name in self.cubes:
+                cube = self.cubes[name]
+                labels = GridInput("source", name, cube.outline, cube.chunks, "", cube)
+            if labels is None:
+                return None
+        found = None if grid is None else compile_patches(self, spec, grid, labels)
+        if found is not None:
+            for field in found[1].fields:
+                self.lineage[field.name] = (f"{field.source}.{field.variable}",)
+        return found
 
     def _spine(self, spine: Input, time: str | None) -> tuple[str, ...]:
         """Take the spine's own columns over."""
@@ -443,7 +476,9 @@ class _DatasetCompiler(ColumnBuilder):
     def _definition(
         self, spine: Input, uses: tuple[Use, ...], lookups: tuple[Lookup | GridLookup, ...]
     ) -> dict[str, Any]:
-        used = [spine.name, *(use.table for use in uses), *(lookup.right.name for lookup in lookups)]
+        labels = self.spec.spine.labels
+        used = [spine.name, *([labels.source] if labels else []), *(use.table for use in uses)]
+        used += [lookup.right.name for lookup in lookups]
         used += [label.source for label in self.spec.label if label.source]
         upstream = {name: table.definition_hash for name, table in self.tables.items()}
         upstream |= {name: grid.definition_hash for name, grid in self.grids.items()}

@@ -11,6 +11,7 @@ from featureflow.core.expressions import compile_condition
 from featureflow.core.types import to_polars
 from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import Derived, Feature, Input, Lookup
+from featureflow.plan.patches import PatchSpine
 from featureflow.spec.models import Dataset
 
 
@@ -101,6 +102,7 @@ class CompiledDataset:
     ``schema`` holds its raw columns in order: the spine's, features, look-ups, derived columns, labels; what splits,
     sampling and encoders add comes after them. ``features`` names those that a model may learn from. ``notices`` says
     which columns of used tables are left out and why.
+    ``patches`` says what the rows hold beside their columns, if they are patches of a grid: values that stay there.
     """
 
     name: str
@@ -120,6 +122,7 @@ class CompiledDataset:
     spec: Dataset
     definition: dict[str, Any]
     definition_hash: str
+    patches: PatchSpine | None = None
 
     @property
     def as_input(self) -> Input:

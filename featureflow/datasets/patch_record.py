@@ -1,0 +1,152 @@
+"""What a version of a dataset remembers of its patches, and reading them again: the grid's version is pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featureflow.contracts.cube import Cube
+from featureflow.core.errors import TableError
+from featureflow.core.fingerprints import fingerprint
+from featureflow.core.storage import join
+from featureflow.execute.grids.patch_reading import Box, cut_boxes, read_patches
+from featureflow.execute.grids.stored import GridCube
+from featureflow.plan.patches import PatchField, PatchLayout, PatchSpine
+from featureflow.spec.models import Source
+from featureflow.tables.store import FEATURES
+
+if TYPE_CHECKING:
+    from featureflow.plan.grid_nodes import GridInput
+
+Longs = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StoredPatches:
+    """Patches of a published dataset. It pickles small.
+
+    Parameters
+    ----------
+    layout, fields
+        Which there are, and what each holds.
+    cubes
+        Where values come from, by name: versions that never change.
+    """
+
+    layout: PatchLayout
+    fields: tuple[PatchField, ...]
+    cubes: Mapping[str, Cube]
+
+    @property
+    def bytes(self) -> int:
+        """Of the values of one patch."""
+        return sum(field.bytes for field in self.fields)
+
+    def read(
+        self, numbers: Longs, fields: Sequence[PatchField] | None = None
+    ) -> Iterator[tuple[PatchField, NDArray[Any]]]:
+        """Give the values of patches, ``(n, *shape)``, field by field.
+
+        Notes
+        -----
+        Cost: one read of the smallest region that has all of these patches, for each source.
+        """
+        wanted = self.fields if fields is None else fields
+        return read_patches(self.cubes, wanted, self.layout, self.layout.starts(numbers))
+
+    def boxes(self, target: int, fields: Sequence[PatchField] | None = None) -> list[Box]:
+        """Patches that are read together, about ``target`` bytes of them."""
+        wanted = self.fields if fields is None else fields
+        first = self.cubes[self.fields[0].source]
+        return cut_boxes(self.layout, first.chunks, sum(field.bytes for field in wanted), target)
+
+
+def remember(
+    spine: PatchSpine, cubes: Mapping[str, Cube], specs: Mapping[str, Source], root: str
+) -> dict[str, Any]:
+    """Plain values for the record of a version.
+
+    Parameters
+    ----------
+    specs, root
+        Sources of N-d data among the inputs as the spec has them, and the folder that their paths start from.
+    """
+    sources: dict[str, Any] = {}
+    for name in spine.inputs:
+        cube = cubes[name]
+        if isinstance(cube, GridCube):
+            sources[name] = {"snapshot": cube.snapshot}
+        else:
+            sources[name] = {
+                "source": specs[name].model_dump(mode="json", by_alias=True),
+                "root": root,
+                "mark": pieces_mark(cube),
+            }
+    return {
+        "grid": spine.grid,
+        "layout": asdict(spine.layout),
+        "fields": [asdict(field) for field in spine.fields],
+        "time": spine.time,
+        "sources": sources,
+    }
+
+
+def pieces_mark(cube: Cube) -> str:
+    """Name of all that a source holds now."""
+    return fingerprint(sorted(piece.id for piece in cube.pieces()))
+
+
+def input_mark(given: GridInput) -> str:
+    """The same of an input that is no grid of the project."""
+    if given.cube is None:
+        raise TableError(f"{given.name!r} is a grid; its version names its content.")
+    return pieces_mark(given.cube)
+
+
+def open_patches(record: Mapping[str, Any], store_url: str, name: str) -> StoredPatches:
+    """Open the patches of a version of dataset ``name``.
+
+    Raises
+    ------
+    TableError
+        If labels come from a source whose files are others than when the dataset was built.
+    """
+    layout = PatchLayout(**{key: tuple(value) for key, value in record["layout"].items()})
+    fields = tuple(
+        PatchField(**{**field, "dims": tuple(field["dims"]), "shape": tuple(field["shape"])})
+        for field in record["fields"]
+    )
+    used = dict.fromkeys(field.source for field in fields)
+    cubes = {one: _open(one, record["sources"][one], store_url, name) for one in used}
+    return StoredPatches(layout, fields, cubes)
+
+
+def _open(name: str, found: Mapping[str, Any], store_url: str, dataset: str) -> Cube:
+    if "snapshot" in found:
+        return stored_grid(join(store_url, FEATURES, name), str(found["snapshot"]))
+    from featureflow.library.cubes.registry import open_cube
+
+    cube = open_cube(name, Source.model_validate(found["source"]), str(found["root"]))
+    if pieces_mark(cube) != found["mark"]:
+        raise TableError(
+            f"datasets.{dataset}: the files of source {name!r}, which holds its labels, have changed since it was "
+            "built. Build the dataset again; or make a grid of the source, whose versions stay."
+        )
+    return cube
+
+
+def stored_grid(url: str, snapshot: str) -> GridCube:
+    """The arrays of a snapshot as a cube."""
+    from featureflow.tables.arrays import open_arrays
+
+    outline = open_arrays(url, snapshot)
+    chunks: dict[str, tuple[int, ...]] = {}
+    for array in outline.data_vars.values():
+        sizes = array.encoding.get("chunks") or array.shape
+        for dim, size, step in zip(map(str, array.dims), array.shape, sizes, strict=True):
+            chunks.setdefault(dim, tuple(min(step, size - low) for low in range(0, size, max(step, 1))))
+    return GridCube(url, outline, chunks, snapshot=snapshot)
