@@ -58,15 +58,15 @@ def contents_of(data: xr.Dataset, where: str) -> Contents:
     where
         Source and file, for errors.
     """
-    coords = {
-        str(name): _coordinate(data.variables[name]) for name in data.coords if _small(data.variables[name])
-    }
-    bounds = {str(each.attrs["bounds"]) for each in data.variables.values() if "bounds" in each.attrs}
+    # bounds say again what their coordinate says
+    bounds = {str(each.encoding["bounds"]) for each in data.variables.values() if "bounds" in each.encoding}
+    known = {str(key): variable for key, variable in data.variables.items() if str(key) not in bounds}
+    names = [str(key) for key in data.coords if str(key) in known and _small(known[str(key)])]
+    coords = {name: _coordinate(known[name]) for name in names}
     variables = {}
-    for key, variable in data.variables.items():
-        name = str(key)
-        if name in coords or name in bounds:
-            continue  # bounds say again what the coordinate says
+    for name, variable in known.items():
+        if name in coords:
+            continue
         if variable.dtype.kind not in "biufcmMSUO":
             raise SourceError(
                 f"{where}: variable {name!r} is of type {variable.dtype}, which is no array of values."
@@ -75,8 +75,6 @@ def contents_of(data: xr.Dataset, where: str) -> Contents:
         variables[name] = Stored(
             dims, variable.shape, variable.dtype, _attributes(variable), _chunks(variable)
         )
-    for each in coords.values():
-        each.attrs.pop("bounds", None)
     return Contents(variables, coords, {str(k): v for k, v in data.attrs.items()})
 
 

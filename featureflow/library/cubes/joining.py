@@ -38,10 +38,10 @@ def cube_of(
         check_coordinates(contents[0], f"{where}: {parts[0].url}")
         return StoredCube(source, contents[0], parts, _chunks(contents, None, chunks, where))
     along = concat or _differing(contents, parts, where)
-    order = _order(contents, parts, along)
-    parts, contents = [parts[i] for i in order], [contents[i] for i in order]
     for each, part in zip(contents[1:], parts[1:], strict=True):
         _must_fit(contents[0], each, along, f"{where}: {parts[0].url} and {part.url}")
+    order = _order(contents, parts, along)
+    parts, contents = [parts[i] for i in order], [contents[i] for i in order]
     _no_overlap(contents, parts, along, where)
     joined = _joined(contents, along)
     check_coordinates(joined, where)

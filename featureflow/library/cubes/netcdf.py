@@ -67,12 +67,16 @@ def _first(file: RawFile) -> bytes:
     return fetch_ranges(file.path, file.version, [(0, 8)])[0]
 
 
+def _is_phony(dim: str) -> bool:
+    return dim.startswith("phony_dim_")
+
+
 def _named_dimensions(raw: xr.Dataset, dims: tuple[str, ...] | None, where: str) -> xr.Dataset:
     """Give names to the dimensions of a plain HDF5 file, which has none."""
-    phony = sorted(
-        (str(dim) for dim in raw.dims if str(dim).startswith("phony_dim_")),
-        key=lambda dim: int(dim.rpartition("_")[2]),
-    )
+    by_rank = sorted(raw.variables.values(), key=lambda each: -each.ndim)
+    phony = [
+        dim for dim in dict.fromkeys(str(dim) for each in by_rank for dim in each.dims) if _is_phony(dim)
+    ]
     if not phony:
         return raw
     if dims is None or len(dims) != len(phony):

@@ -76,4 +76,6 @@ def _file_parts(name: str, urls: tuple[str, ...], source: Source) -> list[Any]:
     module, kind = FILES[source.format]
     part = getattr(importlib.import_module(f"featureflow.library.cubes.{module}"), kind)
     options = source.options
-    return file_parts(part, urls, name, {"group": options.group, "engine": options.engine})
+    return file_parts(
+        part, urls, name, {"group": options.group, "engine": options.engine, "dims": options.dims}
+    )

@@ -69,8 +69,10 @@ def save(weather: xr.Dataset, path: Path, **more) -> None:
 def later(weather: xr.Dataset, days: int) -> xr.Dataset:
     """The days after, without what has no time."""
     start = pd.Timestamp(weather.time.values[-1]) + pd.Timedelta("1D")
-    return (weather[["sst"]] + 1).isel(time=slice(0, days)).assign_coords(
-        time=pd.date_range(start, periods=days)
+    return (
+        (weather[["sst"]] + 1)
+        .isel(time=slice(0, days))
+        .assign_coords(time=pd.date_range(start, periods=days))
     )
 
 
@@ -97,7 +99,10 @@ def test_pieces_together_cover_the_cube(tmp_path, opened, weather):
     )
     covered = np.zeros((10, 6, 8), int)
     for piece in opened("a.zarr").pieces(["sst"]):
-        assert piece.size == os.stat(tmp_path / "a.zarr/sst/c" / piece.id.split(":")[1].replace(".", "/")).st_size
+        assert (
+            piece.size
+            == os.stat(tmp_path / "a.zarr/sst/c" / piece.id.split(":")[1].replace(".", "/")).st_size
+        )
         covered[tuple(slice(*piece.region[dim]) for dim in ("time", "lat", "lon"))] += 1
     assert (covered == 1).all()
 
