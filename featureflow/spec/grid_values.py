@@ -22,12 +22,13 @@ DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float32", "float64"),
 )
-_SAME_DTYPE = {
-    "double": "float64",
-    "single": "float32",
+_SAME_DTYPE = {"double": "float64", "single": "float32", "boolean": "bool"}
+_LIKELY_DTYPE = {
     "float": "float64",
     "int": "int64",
-    "boolean": "bool",
+    "integer": "int64",
+    "number": "float64",
+    "float16": "float32",
 }
 #: what may be done with the values of a window, a bin or a dimension
 OPS = ("mean", "sum", "min", "max", "std", "var", "median", "count")
@@ -239,7 +240,8 @@ def read_dtype(given: Any) -> str:
     text = _SAME_DTYPE.get(given, given) if isinstance(given, str) else given
     if text in DTYPES:
         return str(text)
-    raise Misplaced((), f"unknown type {given!r}. {did_you_mean(given, DTYPES)}", at_key=False)
+    hint = did_you_mean(given, DTYPES, aliases=_LIKELY_DTYPE)
+    raise Misplaced((), f"unknown type {given!r}. {hint}", at_key=False)
 
 
 def read_label(given: Any) -> Any:

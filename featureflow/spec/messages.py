@@ -132,8 +132,8 @@ def _unknown(path: Path, *, grid: bool) -> Finding:
     if model is GridFeature and name in Feature.model_fields:
         advice = "Write it as a step: steps: [{derive: …}]." if name == "derive" else "Remove it."
         message = (
-            f"{name!r} belongs to feature tables, and this is a grid: it has {_alternatives(sorted(GRID_FIELDS))}, "
-            f"or its source holds N-d data. {advice}"
+            f"{name!r} belongs to feature tables. What has {_alternatives(sorted(GRID_FIELDS))}, or N-d data as its "
+            f"source, is a grid. {advice}"
         )
         return Finding(path, message, at_key=True)
     known = [field.alias or key for key, field in model.model_fields.items()]

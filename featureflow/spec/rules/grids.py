@@ -18,8 +18,9 @@ def grid_rules(scope: Scope) -> Iterator[Finding]:
         path: Path = ("features", name)
         for place, reference in grid.reads:
             yield from grid_reference(scope, (*path, *place), reference)
-        yield from _periods(scope, path, name, grid)
-        yield from _order(path, grid)
+        if scope.complete("features", name):  # a step that could not be read may be the one that others lack
+            yield from _periods(scope, path, name, grid)
+            yield from _order(path, grid)
         yield from _sizes(path, grid)
         for i, variable in enumerate(grid.variables or ()):
             if variable in (grid.variables or ())[:i]:
@@ -33,7 +34,9 @@ def grid_reference(scope: Scope, path: Path, reference: str) -> Iterator[Finding
     if reference in project.grids or reference not in {*declared["sources"], *declared["features"]}:
         if reference in project.grids:
             return
-        known = [n for n in (*declared["sources"], *declared["features"]) if scope.is_grid(n)]
+        known = [
+            n for n in (*declared["sources"], *declared["features"]) if scope.is_grid(n) and n != path[1]
+        ]
         if reference in declared["datasets"]:
             message = f"{reference!r} is a dataset. Name a source of N-d data, or a grid."
         elif plain in (*declared["sources"], *declared["features"]):

@@ -88,7 +88,7 @@ def _labels(scope: Scope, path: Path, labels: PatchLabels, dataset: Dataset) -> 
         if dim not in dataset.spine.patch:
             message = f"{dim!r} is no dimension of the patches ({', '.join(dataset.spine.patch)})."
             yield Finding((*path, "at", dim), message, at_key=True)
-    if labels.how not in ("any", "count") and labels.column is None:
+    if labels.how in ops and labels.how not in ("any", "count") and labels.column is None:
         yield Finding(
             (*path, "op"), f"{labels.how} needs a column. Add column: with a column of {labels.source}."
         )

@@ -39,7 +39,7 @@ class Scope:
         while name in self.project.features and name not in seen:
             seen.add(name)
             name = self.project.features[name].source
-        return name in self.project.sources and self.complete("sources", name)
+        return name in self.project.sources and self.complete("sources", name) and not self.is_grid(name)
 
     def is_grid(self, name: str) -> bool:
         """Whether a name is that of a grid, or of a source of N-d data, that could be read."""
