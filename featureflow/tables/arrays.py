@@ -36,6 +36,7 @@ from featureflow.tables.arrays_repository import (
     refuse_after_fork,
     talking_to,
 )
+from featureflow.tables.arrays_seal import inspected, write_seal
 
 if TYPE_CHECKING:
     import icechunk
@@ -116,7 +117,7 @@ class ArrayWrite:
         Raises
         ------
         TableError
-            If two tasks wrote the same chunk, or a task wrote to other arrays than these.
+            If two tasks wrote the same chunk.
         """
         loaded = [_Fork.unpack(fork) for fork in forks]
         for one in loaded:
@@ -129,7 +130,6 @@ class ArrayWrite:
         if loaded:
             with talking_to(arrays_url(self.table_url)):
                 self._session.merge(*(one.session for one in loaded))
-            self._check_merged()
 
     def _check_merged(self) -> None:
         """Icechunk drops chunks of an array that is not this one without a word."""
@@ -147,15 +147,20 @@ class ArrayWrite:
 
         Raises
         ------
+        TableError
+            If a task wrote to other arrays than these.
         CommitConflict
             If another process writes for the same build.
         Unreachable
             If the store does not answer.
         """
-        if not self._session.has_uncommitted_changes:
-            return str(self._session.snapshot_id)
-        about = {**(metadata or {}), BUILD: self.build_id}
-        return commit(self.table_url, self._repository, self._session, message, about)
+        self._check_merged()
+        snapshot = str(self._session.snapshot_id)
+        if self._session.has_uncommitted_changes:
+            about = {**(metadata or {}), BUILD: self.build_id}
+            snapshot = commit(self.table_url, self._repository, self._session, message, about)
+        write_seal(self.table_url, self._repository, snapshot)
+        return snapshot
 
 
 def begin(table_url: str, spec: ArraySpec, build_id: str, base: str | None) -> ArrayWrite:
@@ -205,9 +210,8 @@ def _root(repository: icechunk.Repository) -> str:
 
 def _nodes(repository: icechunk.Repository, snapshot: str) -> dict[str, str]:
     """Identity of each array of a snapshot, by its path."""
-    found: Any = repository.inspect_snapshot(snapshot)
-    content = json.loads(found) if isinstance(found, str) else found
-    return {node["path"]: node["id"] for node in content["nodes"] if node["node_type"] == "array"}
+    nodes = inspected(repository, snapshot)["nodes"]
+    return {node["path"]: node["id"] for node in nodes if node["node_type"] == "array"}
 
 
 @waiting_for_store("write")

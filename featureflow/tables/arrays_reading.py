@@ -18,6 +18,7 @@ from xarray.core import indexing
 from featureflow.core.errors import CorruptionError, FeatureflowError
 from featureflow.core.meter import waiting_for_store
 from featureflow.tables.arrays_repository import arrays_url, open_repository, refuse_after_fork, talking_to
+from featureflow.tables.arrays_seal import check_seal
 
 if TYPE_CHECKING:
     import zarr
@@ -43,7 +44,9 @@ def _group(table_url: str, snapshot: str, _repository: int) -> zarr.Group:
     import zarr
 
     with talking_to(arrays_url(table_url)):
-        session = open_repository(table_url).readonly_session(snapshot_id=snapshot)
+        repository = open_repository(table_url)
+        check_seal(table_url, repository, snapshot)
+        session = repository.readonly_session(snapshot_id=snapshot)
         return zarr.open_group(session.store, mode="r")
 
 
