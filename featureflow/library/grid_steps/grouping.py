@@ -1,0 +1,107 @@
+"""The step `groupby`: a statistic of all times of each month, day of the year, hour, season or year."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from featureflow.contracts.cube import Region
+from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
+from featureflow.contracts.outlines import absent
+from featureflow.library.grid_steps.attributes import of_statistic
+from featureflow.library.grid_steps.axes import check_dim, coordinates_within, is_time
+from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
+from featureflow.library.grid_steps.statistics import result_dtype, statistic
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class GroupBy(GridStep):
+    """One statistic of each group of times; the dimension of times becomes that of the groups, in its place.
+
+    Groups are those that occur, in their order (seasons: DJF, JJA, MAM, SON, as in xarray). Variables without the
+    dimension pass unchanged.
+    """
+
+    dim: str
+    by: str
+    op: str
+    ddof: int = 0
+    variables: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> GroupBy:
+        """Make the step from the parameters of a spec."""
+        kept = params.get("variables")
+        names = None if kept is None else tuple(kept)
+        return cls(params["dim"], params["by"], params["op"], params.get("ddof") or 0, names)
+
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+        """With ``by`` for the dimension of times."""
+        check_dim(cube, self.dim, ("dim",))
+        if not is_time(cube, self.dim):
+            raise StepMistake(("by",), f"{self.by} is a part of a time, but {self.dim!r} holds no times.")
+        if self.by in cube.variables or self.by in cube.sizes:
+            raise StepMistake(("by",), f"the cube already has a {self.by!r}. Drop or rename it before.")
+        labels, _ = groups_of(cube, self.dim, self.by)
+        changed = {}
+        for name in acted_on(cube, self.variables, [self.dim], ("dim",)):
+            one = cube[name]
+            dims = [self.by if dim == self.dim else str(dim) for dim in one.dims]
+            shape = [len(labels) if dim == self.by else cube.sizes[dim] for dim in dims]
+            changed[name] = absent(
+                dims, shape, result_dtype(self.op, one.dtype), of_statistic(one.attrs, self.op)
+            )
+        made = with_variables(cube, changed, [self.dim])
+        return made.assign_coords({self.by: (self.by, labels)})
+
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
+        """All times from the first to the last one of the groups; all if something keeps the dimension."""
+        found = {str(dim): region[str(dim)] for dim in cube.sizes if dim != self.dim}
+        _, codes = groups_of(cube, self.dim, self.by)
+        low, high = region[self.by]
+        there = np.flatnonzero((codes >= low) & (codes < high))
+        found[self.dim] = (int(there[0]), int(there[-1]) + 1)
+        if self.dim in made.sizes:
+            ends = region[self.dim]
+            found[self.dim] = (min(found[self.dim][0], ends[0]), max(found[self.dim][1], ends[1]))
+        return Needs(found)
+
+    def apply(
+        self,
+        block: Block,
+        region: Region,
+        made: xr.Dataset,
+        others: Mapping[str, Block],  # noqa: ARG002
+        fitted: xr.Dataset | None,  # noqa: ARG002
+    ) -> xr.Dataset:
+        """Each group by itself, its times in their order."""
+        low, high = region[self.by]
+        wanted = made[self.by].values[low:high]
+        labels, codes = groups_of(block.data, self.dim, self.by)
+        places = [np.flatnonzero(labels[codes] == label) for label in wanted]
+        passing = cut(block, region)
+        found: dict[str, xr.Variable] = {}
+        for name, one in block.data.data_vars.variables.items():
+            if made[name].dims == one.dims:
+                found[str(name)] = passing.variables[name]
+                continue
+            axis = one.dims.index(self.dim)
+            values = np.asarray(one.values)
+            groups = [statistic(np.take(values, at, axis), [axis], self.op, self.ddof) for at in places]
+            found[str(name)] = xr.Variable(made[name].dims, np.stack(groups, axis), made[name].attrs)
+        return coordinates_within(xr.Dataset(found), made, region)
+
+
+def groups_of(cube: xr.Dataset, dim: str, by: str) -> tuple[Array, Array]:
+    """Labels of the groups that occur, in their order, and the number of its group for each time."""
+    values = np.asarray(getattr(cube[dim].dt, by).values)
+    labels, codes = np.unique(
+        values.astype("U3") if values.dtype.kind in "OUT" else values, return_inverse=True
+    )
+    return labels, codes.reshape(-1)
