@@ -354,18 +354,6 @@ class ChunkCache:
         log.warning("%s", self.warning)
 
 
-def remove_cache(folder: str) -> int:
-    """Remove all entries of a cache; returns their bytes. Processes that use it go on with an empty one."""
-    removed = 0
-    for entry in (*_entries(folder), *_packs(folder)):
-        with suppress(OSError):
-            os.unlink(entry.path)
-            removed += entry.size
-    with suppress(OSError):
-        os.unlink(os.path.join(folder, "held"))
-    return removed
-
-
 def _object(url: str, version: str) -> str:
     return blake2b(f"{url}\0{version}".encode(), digest_size=16).hexdigest()
 

@@ -6,7 +6,6 @@ import re
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 INSTANT = pa.timestamp("us", tz="UTC")
 
@@ -209,23 +208,3 @@ def storage_type(arrow: pa.DataType) -> pa.DataType:
         "null": "Give it a type: cast(null as double), or `columns:` of the source.",
     }.get(type_name(plain), "Derive a column of another type from it.")
     raise ValueError(f"a table can't hold the type {type_name(plain)}. {instead}")
-
-
-def to_storage(table: pa.Table) -> pa.Table:
-    """Cast a table to :func:`storage_type` of each column.
-
-    Raises
-    ------
-    ValueError
-        If a column has no stored type, or a ``uint64`` value is over the largest ``int64``.
-    """
-    columns = []
-    for field, column in zip(table.schema, table.columns, strict=True):
-        try:
-            target = storage_type(field.type)
-            nanos = pa.types.is_timestamp(field.type) and field.type.unit == "ns"
-            kept = pc.floor_temporal(column, unit="microsecond") if nanos else column
-            columns.append(kept if kept.type == target else kept.cast(target))
-        except (ValueError, pa.ArrowInvalid) as error:
-            raise ValueError(f"column {field.name!r}: {error}") from None
-    return pa.Table.from_arrays(columns, names=table.column_names)

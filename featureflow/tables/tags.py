@@ -44,11 +44,6 @@ def current(table_url: str, tag: str) -> int | None:
     return _read(table_url, tag, numbers[-1]).version if numbers else None
 
 
-def moves(table_url: str, tag: str) -> list[Move]:
-    """All moves of a tag, the first one first."""
-    return [_read(table_url, tag, number) for number in _numbers(table_url, tag)]
-
-
 def set_tag(table_url: str, tag: str, version: int | None, *, by: str | None = None) -> Move:
     """Point a tag at a version; None takes the tag away.
 

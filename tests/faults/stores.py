@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from featureflow.core import storage
 
@@ -19,6 +21,12 @@ def objects(url: str) -> dict[str, bytes]:
     names = [name for name in fs.find(path) if name.startswith(root_)]
     found = fs.cat(names) if names else {}
     return {name[len(root_) :]: data for name, data in sorted(found.items())}
+
+
+def tag_moves(table_url: str, tag: str) -> list[tuple[int, dict[str, Any]]]:
+    """All moves of a tag by number, as they were written."""
+    found = objects(f"{table_url}/_ff/tags/{tag}")
+    return [(int(name.removesuffix(".json")), json.loads(data)) for name, data in sorted(found.items())]
 
 
 def put(url: str, found: dict[str, bytes]) -> None:

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from faults.stores import tag_moves
 
 from featureflow.core import storage
 from featureflow.core.errors import CommitConflict, CommitUnknown, Unreachable
@@ -263,5 +264,6 @@ def test_many_processes_move_a_tag(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         moved = list(pool.map(lambda i: tags.set_tag(url, "prod", 1, by=str(i)).number, range(40)))
     assert sorted(moved) == list(range(1, 41))
-    assert [m.number for m in tags.moves(url, "prod")] == list(range(1, 41))
-    assert sorted({m.by for m in tags.moves(url, "prod")}, key=int) == [str(i) for i in range(40)]  # type: ignore[type-var, arg-type]
+    moves = tag_moves(url, "prod")
+    assert [number for number, _ in moves] == list(range(1, 41))
+    assert sorted({said["by"] for _, said in moves}, key=int) == [str(i) for i in range(40)]

@@ -11,7 +11,7 @@ import pytest
 from faults import small_build
 from faults.conftest import Figure
 from faults.small_build import TABLES, sight
-from faults.stores import objects, put
+from faults.stores import objects, put, tag_moves
 from servers.fault_proxy import FaultProxy, Rule
 from servers.seaweedfs import environment_of, variables
 
@@ -93,7 +93,8 @@ def test_every_lost_reply(
                 builds = [versions.read_version(f"{here}/{table}", i + 1).build for i in range(count)]
                 assert len(set(builds)) == count
             if act is tagged:
-                assert [m.version for m in tags.moves(f"{here}/features/spend", "prod")] == [1, None]
+                moves = tag_moves(f"{here}/features/spend", "prod")
+                assert [said["version"] for _, said in moves] == [1, None]
             last += 1
         done[name] = changes
     assert done["create"] >= 18

@@ -65,15 +65,6 @@ class Chunk:
     null_times: int
     id: str
 
-    def touches(self, first_us: int, last_us: int) -> bool:
-        """Whether a row can have a time in the closed range."""
-        return (
-            self.min_us is not None
-            and self.max_us is not None
-            and self.min_us <= last_us
-            and self.max_us >= first_us
-        )
-
 
 class RowReader(Protocol):
     """Reads chunks of one input, applying its row steps; picklable, and named by its content."""

@@ -113,12 +113,6 @@ def on_disk(place: str) -> str:
     return os.path.join(found.scratch, place.removeprefix(SCRATCH))
 
 
-def own_disk() -> str:
-    """Name of this host's scratch disk; empty where all share it."""
-    found = here()
-    return "" if found is None else found.disk
-
-
 def scratch_on_worker(given: str, driver: tuple[str, int]) -> str:
     """Scratch folder of the worker that this is: ``FEATUREFLOW_SCRATCH`` of its own host, else the driver's.
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from featureflow.core.types import parse_type, storage_type, to_arrow, to_polars, to_storage, type_name
+from featureflow.core.types import parse_type, storage_type, to_arrow, to_polars, type_name
 
 NAMES = [
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "string",
@@ -72,27 +70,3 @@ def test_storage_types(arrow: pa.DataType, stored: pa.DataType) -> None:
 def test_types_that_no_table_has(arrow: pa.DataType, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         storage_type(arrow)
-
-
-def test_to_storage_keeps_values() -> None:
-    before = dt.datetime(1969, 12, 31, 23, 59, 59, 999_999)
-    table = pa.table(
-        {
-            "u": pa.array([1, 2**63 - 1], pa.uint64()),
-            "n": pa.array([-1, 1999], pa.timestamp("ns")),
-            "d": pa.array(["a", None]).dictionary_encode(),
-        }
-    )
-    out = to_storage(table)
-    assert out.schema.types == [pa.int64(), pa.timestamp("us", "UTC"), pa.string()]
-    assert out["u"].to_pylist() == [1, 2**63 - 1]
-    assert [t.replace(tzinfo=None) for t in out["n"].to_pylist()] == [
-        before,
-        dt.datetime(1970, 1, 1, 0, 0, 0, 1),
-    ]
-    assert out["d"].to_pylist() == ["a", None]
-
-
-def test_uint64_overflow_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'u'"):
-        to_storage(pa.table({"u": pa.array([2**63], pa.uint64())}))
