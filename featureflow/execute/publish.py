@@ -113,4 +113,5 @@ def publish_table(
         removes=removes,
         record=record,
         expected_version=None if state is None else state.version,
+        planned_on=state,
     )

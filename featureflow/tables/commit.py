@@ -68,6 +68,7 @@ def publish(
     expected_version: int | None,
     operation: str = "publish",
     over_foreign: bool = False,
+    planned_on: TableState | None = None,
     on_phase: Callable[[str], None] = _nothing,
 ) -> Published:
     """Make a set of changes visible as the table's next version.
@@ -91,6 +92,8 @@ def publish(
         ``publish`` or ``restore``.
     over_foreign
         Undo commits that other writers made since the latest version, instead of refusing.
+    planned_on
+        The version before, of whoever has read it: it is read here otherwise. That of 100,000 files takes 0.1 GB.
     on_phase
         Called with ``checked``, ``recorded``, ``committed``, ``projected`` after these steps; for tests and progress.
 
@@ -115,7 +118,10 @@ def publish(
     if latest and latest.build == record["build"]:
         return Published(latest.version, latest.delta_version, latest.rows, latest.bytes, 0, 0, latest.files)
     _check_head(table_url, head, expected_version, over_foreign)
-    before = read_state(table_url, latest) if latest else None
+    before = None
+    if latest is not None:
+        same = planned_on is not None and planned_on.info == latest
+        before = planned_on if same else read_state(table_url, latest)
     after = _files_after(table_url, before, adds, removes, schema, partition)
     storage.flush(
         table_url
@@ -322,17 +328,27 @@ def _changes(
         kind = layout.partition_type(partition) if column else None
         pruning = [*new["keys"], *([new["time"]] if new["time"] else [])]
         first.append(delta_log.metadata_action(new["table_id"], schema, column, kind, pruning, now_ms))
-    live = foreign if foreign is not None else _live(before)
-    kept = {file.path for file in after} & {file.path for file in live}
-    gone = sorted((file for file in live if file.path not in kept), key=lambda file: file.path)
-    return _Changes(first, gone, [file for file in after if file.path not in kept], column, now_ms)
+    listed = {file.path for file in after}
+    if foreign is not None:
+        live = {file.path for file in foreign}
+        gone = [file for file in foreign if file.path not in listed]
+    else:
+        live = {file.path for file in before.units.values()} if before else set()
+        gone = _gone(before, listed)
+    new_files = [file for file in after if file.path not in live]
+    return _Changes(first, sorted(gone, key=lambda file: file.path), new_files, column, now_ms)
 
 
-def _live(state: TableState | None) -> list[delta_log.Live]:
+def _gone(state: TableState | None, listed: set[str]) -> list[delta_log.Live]:
+    """Files of a version that are not listed any more, as the log knows them."""
     if state is None:
         return []
     column = state.partition_column
-    return [delta_log.Live(f.path, f.size, {column: f.slice} if column else {}) for f in state.files]
+    return [
+        delta_log.Live(file.path, file.size, {column: file.slice} if column else {})
+        for file in state.units.values()
+        if file.path not in listed
+    ]
 
 
 def _milliseconds(published: str) -> int:

@@ -17,6 +17,7 @@ import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain
 from typing import Any
 
@@ -182,7 +183,10 @@ def protocol_action() -> dict[str, Any]:
 def encode(
     ours: dict[str, Any], operation: str, engine: str, actions: Iterable[dict[str, Any]], now_ms: int
 ) -> bytes:
-    """The bytes of a commit: who and what first, then the actions."""
+    """The bytes of a commit: who and what first, then the actions.
+
+    Memory: the bytes once, however many actions; those of 100,000 files are 40 MB.
+    """
     info = {
         "timestamp": now_ms,
         "operation": operation,
@@ -192,8 +196,16 @@ def encode(
         APP_ID: ours,
     }
     transaction = {"txn": {"appId": APP_ID, "version": ours["version"], "lastUpdated": now_ms}}
-    rest = b"".join(_line(action) for action in chain(actions, [transaction]))
-    return _line({"commitInfo": {**info, _DIGEST: _digest({"commitInfo": info}, rest)}}) + rest
+    content = BytesIO()
+    content.write(_line({"commitInfo": {**info, _DIGEST: "0" * 32}}))  # in whose place the digest comes
+    state = hashlib.blake2b(_line({"commitInfo": info}), digest_size=16)
+    for action in chain(actions, [transaction]):
+        line = _line(action)
+        state.update(line)
+        content.write(line)
+    content.seek(0)
+    content.write(_line({"commitInfo": {**info, _DIGEST: state.hexdigest()}}))
+    return content.getvalue()
 
 
 def _delta_table(table_url: str) -> Any:

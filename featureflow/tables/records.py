@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
@@ -64,11 +65,13 @@ def write_record(table_url: str, record: dict[str, Any], files: list[StagedFile]
 
 def _lines(record: dict[str, Any]) -> bytes:
     """JSON with a line for each entry: indented all through, the list of 100,000 inputs takes seconds and 100 MB."""
-    entries = (
-        f" {json.dumps(name)}: {json.dumps(record[name], sort_keys=True, allow_nan=False)}"
-        for name in sorted(record)
-    )
-    return ("{\n" + ",\n".join(entries) + "\n}").encode()
+    content = BytesIO()
+    for place, name in enumerate(sorted(record)):
+        content.write(b",\n" if place else b"{\n")
+        content.write(f" {json.dumps(name)}: ".encode())
+        content.write(json.dumps(record[name], sort_keys=True, allow_nan=False).encode())
+    content.write(b"\n}")
+    return content.getvalue()
 
 
 def read_record(table_url: str, name: str, expected_digest: str) -> dict[str, Any]:
