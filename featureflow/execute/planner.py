@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featureflow.core.errors import PlanError
 from featureflow.execute.checks.checking import BoundCheck, bind
 from featureflow.execute.checks.uniqueness import drop_duplicates, put_aside_repeated
+from featureflow.execute.exchange.rekeying import rekey_job, say_what_is_whole
 from featureflow.execute.inputs import Readable, readable_source, readable_table
 from featureflow.execute.publish import slice_label
 from featureflow.execute.resume import with_states
@@ -130,6 +131,7 @@ class Planner:
         self._sources = {name: self._readable(name, found) for name, found in scanned.items()}
         self._pieces: dict[str, list[Piece]] = {name: found.pieces() for name, found in self._sources.items()}
         self._states: dict[str, TableState | None] = {}
+        self._whole: list[str] = []  # what was said of parts that are read as a whole
 
     def _readable(self, name: str, found: ScannedSource) -> Readable:
         readable = readable_source(found, self._source_checks[name])
@@ -198,7 +200,7 @@ class Planner:
                     f"sources.{name}: times of {naive[0]!r} have no zone and are taken as "
                     f"{self._specs[name].timezone}."
                 )
-        return found
+        return [*found, *self._whole]
 
     def _state(self, name: str) -> TableState | None:
         if name not in self._states:
@@ -237,7 +239,26 @@ class Planner:
         plan = plan_table(table, events, rights, current, n_buckets=buckets, full=full, only=only)
         plan = with_states(plan, events, self._site.table_url(table.name))
         foot = self._footprint(table, rights, plan.n_buckets)
+        self._look_for_whole_parts(plan)
         return replace(plan, estimate=self._estimate(plan, events, rights, foot))
+
+    def _look_for_whole_parts(self, plan: TablePlan) -> None:
+        """Warn of what a task must read as a whole and may be too large for it; refuse what surely is."""
+        table = plan.table
+        inputs = [
+            (table.source, columns_needed(table), table.keys, table.lookback_us, plan.base),
+            *((each.right, each.needed, each.right_keys, each.reach_us, None) for each in table.lookups),
+        ]
+        for found, columns, keys, reach, base in inputs:
+            readable = self._sources.get(found.name) if plan.missing else None
+            if readable is None:
+                continue
+            needed = {piece.id for piece in needed_pieces(plan, self._pieces[found.name], reach, base)}
+            chunks = [chunk for chunk in readable.chunks if readable.drop_name(chunk) in needed]
+            job = rekey_job(self._site, readable, found, columns, keys, plan.n_buckets)
+            said = say_what_is_whole(self._site, job, readable, found, chunks)
+            if said and said not in self._whole:
+                self._whole.append(said)
 
     def _footprint(self, table: CompiledTable, rights: list[list[Piece]], n_buckets: int) -> Footprint:
         size = sum(

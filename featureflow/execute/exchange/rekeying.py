@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from featureflow.core.errors import ComputeError
 from featureflow.execute.exchange.disk_space import free_bytes
 from featureflow.execute.exchange.exchange_file import BucketRows, Chunk, Rekey, Rekeyed, rekey
-from featureflow.execute.inputs import Readable
+from featureflow.execute.exchange.whole_parts import judge_whole_parts, whole_parts
+from featureflow.execute.inputs import Readable, SourceChunks
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import frame_row_bytes, least_row_bytes
 from featureflow.execute.task import Task
+from featureflow.library.sources.registry import format_named
 from featureflow.plan.nodes import Input
 
 
@@ -32,17 +34,8 @@ def rekey_chunks(
     tuple
         Their manifest, and the rows of each bucket.
     """
-    job = Rekey(
-        readable.reader,
-        columns,
-        keys,
-        n_buckets,
-        site.slices,
-        found.time,
-        row_bytes=frame_row_bytes(found.columns, columns),
-        room_bytes=site.budget.task_bytes,
-        scratch=site.scratch,
-    )
+    job = rekey_job(site, readable, found, columns, keys, n_buckets)
+    say_what_is_whole(site, job, readable, found, chunks)
     paths = {chunk.id: job.path(chunk, readable.drops.get(chunk.id, "")) for chunk in chunks}
     stage = f"{owner}: re-key {found.name}"
     site.progress.stage(stage, len(chunks))
@@ -69,6 +62,47 @@ def rekey_chunks(
     make_files(site, tasks, done)
     entries = sorted((paths[c.id], c.min_us, c.max_us, c.null_times > 0) for c in chunks)
     return site.remaking.write(site.board, [(e[0], e[1], e[2], e[3]) for e in entries]), rows.counts()
+
+
+def rekey_job(
+    site: Site,
+    readable: Readable,
+    found: Input,
+    columns: tuple[str, ...],
+    keys: tuple[str, ...],
+    n_buckets: int,
+) -> Rekey:
+    """How an input is re-keyed here."""
+    return Rekey(
+        readable.reader,
+        columns,
+        keys,
+        n_buckets,
+        site.slices,
+        found.time,
+        row_bytes=frame_row_bytes(found.columns, columns),
+        room_bytes=site.budget.task_bytes,
+        scratch=site.scratch,
+    )
+
+
+def say_what_is_whole(
+    site: Site, job: Rekey, readable: Readable, found: Input, chunks: Iterable[Chunk]
+) -> str:
+    """What to tell of row groups and files of text that are more than a task may hold; empty if there are none.
+
+    Raises
+    ------
+    PlanError
+        If one is more than all memory of a worker.
+    """
+    if not isinstance(readable.reader, SourceChunks):
+        return ""
+    source = readable.reader.source
+    least = least_row_bytes(found.columns, job.columns)
+    is_text = not format_named(source.format_name, source.spec.options).typed
+    parts = whole_parts(job, chunks, readable.drops, least, text=is_text)
+    return judge_whole_parts(found.name, parts, job.columns, site.budget)
 
 
 def _refuse_without_space(
