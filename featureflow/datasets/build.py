@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -39,7 +39,6 @@ from featureflow.observe.report import TableOutcome
 from featureflow.plan.dataset_nodes import CompiledDataset, WindowJoin
 from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import Lookup
-from featureflow.spec.models import Source as SourceSpec
 from featureflow.tables.state import current_state
 
 #: Gives what a name stands for: rows, or a grid.
@@ -49,16 +48,8 @@ Source = Callable[[str], Readable | Cube]
 class DatasetBuild:
     """One dataset of a build: computes it, and publishes it when everything of the build has been checked."""
 
-    def __init__(
-        self,
-        plan: DatasetPlan,
-        site: Site,
-        checks: tuple[BoundCheck, ...],
-        specs: Mapping[str, SourceSpec] | None = None,
-        root: str = "",
-    ) -> None:
+    def __init__(self, plan: DatasetPlan, site: Site, checks: tuple[BoundCheck, ...]) -> None:
         self.plan, self.dataset, self.site, self.checks = plan, plan.dataset, site, checks
-        self.specs, self.root = dict(specs or {}), root
         self.url = dataset_url(site.store_url, plan.dataset.name)
         self.folder = site.shelf
         self.results: list[CheckResult] = []
@@ -88,6 +79,16 @@ class DatasetBuild:
             names += [use.table]
         names += [join.right.name for join in self.dataset.joins]
         return tuple(dict.fromkeys(names))
+
+    @property
+    def array_inputs(self) -> dict[str, dict[str, Any]]:
+        """What it reads of sources of N-d data itself, by name: how much, and a name of all of it."""
+        labels = self.dataset.patches.label_input if self.dataset.patches else None
+        if labels is None or labels.cube is None:
+            return {}
+        pieces = labels.cube.pieces()
+        found = {"pieces": len(pieces), "bytes": sum(piece.size for piece in pieces)}
+        return {labels.name: {**found, "fingerprint": self.plan.inputs[labels.name]}}
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ class DatasetBuild:
             self.finished = finish_pieces(finishing, self.site)
             if self.dataset.patches is not None:
                 cubes = self._cubes(source)
-                self.finished.patches = remember(self.dataset.patches, cubes, self.specs, self.root)
+                self.finished.patches = remember(self.dataset.patches, cubes)
             table, new = plan.as_table(self.finished.schema, assembly.n_pieces), self.finished.files
         elif state is not None:
             table, new = plan.as_table(state.schema, int(state.record["buckets"])), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,27 +66,15 @@ class StoredPatches:
         return cut_boxes(self.layout, first.chunks, sum(field.bytes for field in wanted), target)
 
 
-def remember(
-    spine: PatchSpine, cubes: Mapping[str, Cube], specs: Mapping[str, Source], root: str
-) -> dict[str, Any]:
-    """Plain values for the record of a version.
-
-    Parameters
-    ----------
-    specs, root
-        Sources of N-d data among the inputs as the spec has them, and the folder that their paths start from.
-    """
+def remember(spine: PatchSpine, cubes: Mapping[str, Cube]) -> dict[str, Any]:
+    """Plain values for the record of a version."""
     sources: dict[str, Any] = {}
     for name in spine.inputs:
         cube = cubes[name]
         if isinstance(cube, GridCube):
             sources[name] = {"snapshot": cube.snapshot}
         else:
-            sources[name] = {
-                "source": specs[name].model_dump(mode="json", by_alias=True),
-                "root": root,
-                "mark": pieces_mark(cube),
-            }
+            sources[name] = {**json.loads(spine.label_spec), "mark": pieces_mark(cube)}
     return {
         "grid": spine.grid,
         "layout": asdict(spine.layout),
@@ -97,7 +86,7 @@ def remember(
 
 def pieces_mark(cube: Cube) -> str:
     """Name of all that a source holds now."""
-    return fingerprint(sorted(piece.id for piece in cube.pieces()))
+    return fingerprint(sorted(f"{piece.id} {sorted(piece.region.items())}" for piece in cube.pieces()))
 
 
 def input_mark(given: GridInput) -> str:

@@ -22,6 +22,7 @@ from featureflow.spec.dependencies import ancestors, grid_order, sources_of
 from featureflow.spec.load import LoadedProject
 
 if TYPE_CHECKING:
+    from featureflow.contracts.cube import Cube
     from featureflow.plan.grid_nodes import CompiledGrid
 
 
@@ -72,7 +73,8 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     inputs = {name: found.input for name, found in scanned.items()}
     compiled = compile_tables(loaded, inputs, tables, problems)
     gridded = _compile_grids(loaded, grids, problems) if grids else {}
-    made = compile_datasets(loaded, inputs, compiled, datasets, problems, gridded)
+    cubes = _label_cubes(loaded, datasets)
+    made = compile_datasets(loaded, inputs, compiled, datasets, problems, gridded, cubes)
     problems += _wrong_checks(
         loaded, {name: ("features", as_input(table), table.keys) for name, table in compiled.items()}
     )
@@ -92,6 +94,20 @@ def _compile_grids(loaded: LoadedProject, names: list[str], problems: list[Probl
     needed = dict.fromkeys(one for name in names for one in sources_of(loaded.project, name))
     cubes = {name: open_cube(name, sources[name], str(loaded.root)) for name in needed if sources[name].is_grid}
     return compile_grids(loaded, cubes, names, problems)
+
+
+def _label_cubes(loaded: LoadedProject, names: list[str]) -> dict[str, Cube]:
+    """Sources of N-d data that the labels of patches come from."""
+    project = loaded.project
+    found: dict[str, Cube] = {}
+    for name in names:
+        labels = project.datasets[name].spine.labels
+        source = None if labels is None else project.sources.get(labels.source)
+        if labels is not None and source is not None and source.is_grid:
+            from featureflow.library.cubes.registry import open_cube
+
+            found[labels.source] = open_cube(labels.source, source, str(loaded.root))
+    return found
 
 
 def _section_of(name: str) -> tuple[str, ...]:

@@ -69,6 +69,10 @@ class DatasetStage(Protocol):
     def inputs(self) -> tuple[str, ...]:
         """Names of the sources and tables that it reads."""
 
+    @property
+    def array_inputs(self) -> dict[str, dict[str, Any]]:
+        """What it reads of sources of N-d data itself, by name: how much, and a name of all of it."""
+
     def describe(self) -> dict[str, Any]:
         """What would happen, as the plan of a table."""
 
@@ -263,6 +267,9 @@ class Session:
                 return grid.plan.input_of(name)
         if name in self._plan.cubes:
             return {"table": name, "snapshot": self._plan.cubes[name].snapshot}
+        for dataset in self._plan.datasets:
+            if name in dataset.array_inputs:
+                return dataset.array_inputs[name]
         return None
 
     def _remembered_grid(self, grid: GridBuild) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import pyarrow as pa
 from featureflow.core.types import INSTANT, to_polars
 from featureflow.plan.columns import ColumnBuilder, no_column
 from featureflow.plan.grid_lookups import grid_input, time_of, time_problem
+from featureflow.plan.grid_nodes import GridInput
 from featureflow.plan.nodes import Input
 from featureflow.plan.patches import (
     PATCH,
@@ -29,7 +32,7 @@ from featureflow.spec.suggest import did_you_mean
 if TYPE_CHECKING:
     import xarray as xr
 
-    from featureflow.plan.grid_nodes import CompiledGrid, GridInput
+    from featureflow.plan.grid_nodes import CompiledGrid
 
 #: What labels of a grid can be; the others are of tables.
 GRID_OPS = ("patch", "center", "majority", "mean", "min", "max", "sum")
@@ -73,7 +76,8 @@ def compile_patches(
         label=label,
         time=time,
         valid=spec.valid,
-        label_input=labels if labels is not None and hasattr(labels, "cube") else None,  # type: ignore[arg-type]
+        label_input=labels if isinstance(labels, GridInput) else None,
+        label_spec=_source_json(builder, labels.name) if isinstance(labels, GridInput) else "{}",
     )
     columns: dict[str, pl.DataType] = {PATCH: pl.Int64()}
     for dim in layout.dims:
@@ -88,6 +92,12 @@ def compile_patches(
     if len(builder.problems) > before:
         return None
     return Input("grid", grid.name, columns, time, keys=(PATCH,)), found
+
+
+def _source_json(builder: ColumnBuilder, name: str) -> str:
+    """A source as the spec has it, and the folder that its paths start from."""
+    source = builder.loaded.project.sources[name].model_dump(mode="json", by_alias=True)
+    return json.dumps({"source": source, "root": os.path.abspath(builder.loaded.root)})
 
 
 def coordinate_type(outline: xr.Dataset, dim: str) -> pa.DataType:

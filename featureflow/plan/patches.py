@@ -159,6 +159,8 @@ class PatchSpine:
         Least share of values that are not missing; None for any.
     label_input
         Where labels come from, if that is not a grid of the project.
+    label_spec
+        The same as JSON: its spec, and the folder that paths in it start from.
     """
 
     grid: str
@@ -168,6 +170,7 @@ class PatchSpine:
     time: str | None
     valid: float | None
     label_input: GridInput | None = None
+    label_spec: str = "{}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
