@@ -7,6 +7,7 @@ import re
 
 import pyarrow as pa
 import pytest
+import yaml
 from docs.pages import DOCS, PAGES, ROOT
 from pydantic import BaseModel
 
@@ -19,6 +20,9 @@ from featureflow.spec.checks import KINDS
 from featureflow.spec.encode import EncodeStep
 from featureflow.spec.encoders import ENCODERS
 from featureflow.spec.exports import COMPRESSIONS, RECORD_FORMATS
+from featureflow.spec.formats import GRID_FORMATS, SUFFIXES
+from featureflow.spec.grid_steps import GRID_STEPS, read_step
+from featureflow.spec.grids import GridStepSpec
 from featureflow.spec.ops import OPS
 
 LANGUAGE = (DOCS / "spec-language.md").read_text()
@@ -117,7 +121,11 @@ MODELS = [
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_key_of_the_language_is_documented(model):
-    names = [field.alias or name for name, field in model.model_fields.items() if model is not EncodeStep]
+    names = [
+        field.alias or name
+        for name, field in model.model_fields.items()
+        if model not in (EncodeStep, GridStepSpec)
+    ]
     names = [name for name in names if not name.startswith("<")]  # what is written beside the others
     missing = [n for n in names if not re.search(rf"[`{{ ]{n}[`:,]", LANGUAGE)]
     assert missing == []
@@ -131,6 +139,24 @@ def test_encoder_is_documented_with_its_parameters(name):
         assert f"`{key}`" in row
         for word in parameter.schema.get("enum", ()):
             assert f"`{word}`" in row
+
+
+@pytest.mark.parametrize("name", list(GRID_STEPS))
+def test_step_of_a_grid_is_documented_with_its_parameters(name):
+    steps = LANGUAGE[LANGUAGE.index("\n### Steps\n") : LANGUAGE.index("\n### Grids in datasets\n")]
+    (row,) = [line for line in steps.splitlines() if line.startswith(f"| `{name}` |")]
+    example = row.split("|")[2].strip().strip("`")
+    assert read_step(yaml.safe_load(example))[0] == name
+    for key, parameter in GRID_STEPS[name].params.items():
+        assert f"`{key}`" in row or (key in ("op", "dim") and f"{key}: " in example), key
+        words = parameter.schema.get("enum", ()) if key not in ("op", "dtype", "edge_order") else ()
+        assert [word for word in words if f"`{word}`" not in row] == []
+
+
+@pytest.mark.parametrize("name", GRID_FORMATS)
+def test_format_of_grids_is_documented_with_its_suffixes(name):
+    (row,) = [line for line in LANGUAGE.splitlines() if line.startswith(f"| `{name}` | `.")]
+    assert [one for one, named in SUFFIXES.items() if named == name and f"`{one}`" not in row] == []
 
 
 @pytest.mark.parametrize("name", sorted(COMPRESSIONS))
