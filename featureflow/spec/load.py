@@ -59,9 +59,9 @@ class LoadedProject:
         return _place(self.node, path, at_key=False)
 
     def problem(self, path: Path, message: str) -> Problem:
-        """A mistake at a path, for a :class:`SpecError` of a later stage."""
+        """A mistake at a path, for a :class:`SpecError` of a later stage; shown as far as the path is written."""
         file, line, column = self.place(path)
-        return Problem(file, line, column, path_text(path), message)
+        return Problem(file, line, column, path_text(_written(self.node, path)), message)
 
     def raw_of(self, path: Path) -> Any:
         """What is written at a path, variables not replaced; None if nothing is."""

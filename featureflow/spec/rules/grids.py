@@ -33,6 +33,11 @@ def grid_reference(scope: Scope, path: Path, reference: str) -> Iterator[Finding
     plain = reference.partition("@")[0]
     if reference in project.grids or reference not in {*declared["sources"], *declared["features"]}:
         if reference in project.grids:
+            if project.grids[reference].is_zonal:
+                message = (
+                    f"{reference!r} ends in zonal: it is a table of zones. Name a grid before that step."
+                )
+                yield Finding(path, message)
             return
         known = [
             n for n in (*declared["sources"], *declared["features"]) if scope.is_grid(n) and n != path[1]

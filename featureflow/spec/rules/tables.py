@@ -44,8 +44,15 @@ def unknown_reference(scope: Scope, path: Path, reference: str, *, advice: str =
     known = [*scope.declared["sources"], *scope.declared["features"]]
     plain = reference.partition("@")[0]
     if scope.is_grid(reference):
-        what = "a grid" if reference in scope.project.grids else "a source of N-d data"
-        yield Finding(path, f"{reference!r} is {what}, which has no rows. {advice or 'Name a table.'}")
+        grid = scope.project.grids.get(reference)
+        what = "a source of N-d data" if grid is None else "a grid"
+        message = f"{reference!r} is {what}, which has no rows. {advice or 'Name a table.'}"
+        if grid is not None and grid.is_zonal:
+            message = (
+                f"{reference!r} ends in zonal. Name its rows as a source, too: {{path: <store>/features/{reference}, "
+                "format: delta}, and read that."
+            )
+        yield Finding(path, message)
     if reference in known:
         return
     if reference in scope.declared["datasets"]:
