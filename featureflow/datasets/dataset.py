@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from featureflow.datasets.encoder import DatasetEncoder
+    from featureflow.datasets.patch_record import StoredPatches
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,6 +144,17 @@ class Dataset:
             return pa.concat_tables(parts)
         fields = [pa.field(name, self.schema.field(names[name]).type) for name in wanted]
         return pa.schema(fields).empty_table()
+
+    @cached_property
+    def patches(self) -> StoredPatches | None:
+        """What its rows hold, if they are patches of a grid: values that stay in the grid's version."""
+        given = self.record["dataset"].get("patches")
+        if given is None:
+            return None
+        from featureflow.datasets.patch_record import open_patches
+
+        store = self.table.url.rstrip("/").rpartition("/")[0].rpartition("/")[0]
+        return open_patches(json.loads(given), store, self.name)
 
     @property
     def files(self) -> tuple[StagedFile, ...]:

@@ -39,11 +39,12 @@ def split_patches(
     Notes
     -----
     By time: the patch's time says which split it is in; one whose first step is in the time of another split is
-    embargoed. By block: every block of the grid is in one split, drawn evenly; a patch is in the split of its blocks,
-    and embargoed if they are in several. Otherwise patches are rows like all others: what overlaps is refused.
+    embargoed. By block: every block of the grid is in one split; a patch is in the split of its blocks, and embargoed
+    if they are in several. Blocks are drawn at random; of blocks in space alone, shares of their number are met as
+    nearly as can be, and with blocks in time, too, steps that are added move no block. Otherwise patches are rows like all others: what overlaps is refused.
     """
     if split.by == "block":
-        return _by_block(table, split, spine.layout)
+        return _by_block(table, split, spine.layout, spine.time)
     found = assign_splits(table, split, keys=keys, time=time, row_ids=row_ids, before=before)
     if split.by != "time" or spine.time not in spine.layout.dims:
         return found
@@ -55,7 +56,7 @@ def split_patches(
     return _without(found, begins != ends)
 
 
-def _by_block(table: pa.Table, split: Split, layout: PatchLayout) -> SplitColumns:
+def _by_block(table: pa.Table, split: Split, layout: PatchLayout, time_dim: str | None) -> SplitColumns:
     thresholds = Thresholds.of(split)
     low, high = [], []
     starts = layout.starts(np.asarray(table.column(PATCH)))
@@ -68,6 +69,8 @@ def _by_block(table: pa.Table, split: Split, layout: PatchLayout) -> SplitColumn
         n_blocks.append(-(-layout.sizes[place] // size))
     every = np.arange(int(np.prod(n_blocks, dtype=np.int64)))
     units = even_draws(every, np.zeros(len(every), np.uint64), seed=split.seed, purpose=DRAW)
+    if time_dim not in split.block:  # space does not grow: few blocks meet the shares as nearly as they can
+        units[np.argsort(units)] = (every + 0.5) / max(len(every), 1)
     drawn = thresholds.codes_of_shares(units)
     codes = drawn[_numbers(low, n_blocks)] if len(every) else np.zeros(0, np.int64)
     torn = np.zeros(len(codes), np.bool_)

@@ -106,7 +106,7 @@ def _label_cubes(loaded: LoadedProject, names: list[str]) -> dict[str, Cube]:
         if labels is not None and source is not None and source.is_grid:
             from featureflow.library.cubes.registry import open_cube
 
-            found[labels.source] = open_cube(labels.source, source, str(loaded.root))
+            found[labels.source] = open_cube(labels.source, source, os.path.abspath(loaded.root))
     return found
 
 

@@ -83,8 +83,8 @@ def _refuse_unknown(rows: ExportInput, options: Export) -> None:
 
 
 def _column(name: str, stored: str, role: str, given: pa.DataType, options: Export) -> Column:
-    # whose row it is stays what it is: a key that was narrowed is another key
-    floats = "keep" if role in {"key", "time"} else options.float_
+    # whose row it is and where stays what it is: a key that was narrowed is another key
+    floats = "keep" if role in {"key", "time", "other"} else options.float_
     kind = exported_type(given, floats)
     element, _ = element_type_and_shape(kind)
     is_list = pa.types.is_list(element) or pa.types.is_struct(element) or pa.types.is_map(element)

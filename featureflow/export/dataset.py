@@ -10,6 +10,7 @@ from featureflow.core.roles import EMBARGOED
 from featureflow.core.storage import join
 from featureflow.datasets.dataset import Dataset
 from featureflow.execute.executors import Executor
+from featureflow.export.patches import index_names, schema_with
 from featureflow.export.run import ExportInput, OnProgress, RowsFile, export_rows
 from featureflow.observe.progress import Progress
 from featureflow.spec.exports import Export
@@ -43,15 +44,18 @@ def export_dataset(
     for staged in dataset.files:
         files.append(RowsFile(join(dataset.table.url, staged.path), staged.rows, first))
         first += staged.rows
+    patches = dataset.patches
+    schema = dataset.schema if patches is None else schema_with(dataset.schema, patches.fields)
     rows = ExportInput(
         dataset=dataset.name,
         version=dataset.version,
         definition_hash=dataset.table.state.definition_hash,
         files=tuple(files),
-        schema=dataset.schema,
+        schema=schema,
         roles=dataset.roles,
         names=_names(dataset, keys=options.keys),
         splits=tuple(name for name in dataset.splits if name != EMBARGOED),
+        patches=patches,
     )
     manifest = export_rows(
         rows, options, folder, executor=executor, scratch=scratch, on_progress=progress, replace=replace
@@ -105,4 +109,7 @@ def _names(dataset: Dataset, *, keys: bool) -> dict[str, str]:
     own = [*roles.keys, *([roles.time] if roles.time else [])] if keys else []
     more = [name for name in (roles.weight, roles.fold) if name]
     stored: Mapping[str, str] = dataset.stored_names()
+    if dataset.patches is not None:
+        stored = {**stored, **{field.name: field.name for field in dataset.patches.fields}}
+        own += index_names(dataset.patches) if keys else []
     return {stored[name]: name for name in (*own, *roles.features, *roles.labels, *more)}

@@ -73,7 +73,7 @@ def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, 
     batches = read_batches(slices)
     parts = {name: [batch.column(name) for batch in batches] for name in plan.spill_schema.names}
     order = None
-    if plan.seed is not None:
+    if plan.keyed:
         order = np.argsort(np.concatenate([numpy_column(part) for part in parts.pop("__key")]))
     room = Room(sum(batch.num_rows for batch in batches) * row_width(plan.spill_schema))
     made: dict[str, pa.Array] = {}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from featureflow.contracts.shard_format import ShardOptions, ShardPlace
 from featureflow.core.roles import Roles
+from featureflow.datasets.patch_record import StoredPatches
 
 #: The split whose statistics normalise all of them; a dataset without splits has only `WHOLE`.
 TRAIN = "train"
@@ -54,6 +55,8 @@ class ExportInput:
         Stored column to the name it has in the shards, in the order that it has there. Other columns are left out.
     splits
         Names of the splits in the spec's order, so that one without rows is known, too; those found if empty.
+    patches
+        Of a dataset of patches: what they hold. ``schema`` and ``names`` have their columns, the files do not.
     """
 
     dataset: str
@@ -64,6 +67,7 @@ class ExportInput:
     roles: Roles
     names: dict[str, str]
     splits: tuple[str, ...] = ()
+    patches: StoredPatches | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ class Plan:
         Where this export's spills and markers are, and where its shards go.
     bake
         Whether shards hold normalised values.
+    patches
+        Of a dataset of patches: where their values come from.
     """
 
     columns: tuple[Column, ...]
@@ -145,11 +151,17 @@ class Plan:
     scratch: str
     folder: str
     bake: bool = False
+    patches: StoredPatches | None = None
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the rows of a shard are put in order by their keys; they come in order otherwise."""
+        return self.seed is not None or self.patches is not None
 
     @property
     def spill_schema(self) -> pa.Schema:
-        """Columns of a spill: the order's key if rows are shuffled, then each column and its indicator."""
-        fields = [] if self.seed is None else [pa.field("__key", pa.uint64())]
+        """Columns of a spill: the order's key if rows are put in order, then each column and its indicator."""
+        fields = [] if not self.keyed else [pa.field("__key", pa.uint64())]
         for column in self.columns:
             fields.append(pa.field(column.name, column.spilled))
             if column.indicator:

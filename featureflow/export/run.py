@@ -31,6 +31,7 @@ from featureflow.export.folder import (
 )
 from featureflow.export.gather import Slice, write_shard
 from featureflow.export.inputs import WHOLE, ExportInput, Plan, RowsFile, SplitLayout
+from featureflow.export.patches import survey_patches
 from featureflow.export.scatter import scatter_chunk, spill_path
 from featureflow.export.selection import REASONS
 from featureflow.export.sidecars import sidecar_files
@@ -163,6 +164,7 @@ class _Run:
             scratch=join(scratch, "export", fingerprint(content)),
             folder=folder,
             bake=options.normalize is not None and options.normalize.apply == "bake",
+            patches=rows.patches,
         )
         self._check_options()
 
@@ -205,6 +207,10 @@ class _Run:
         return f"{self._rows.dataset}: export {stage}, {what}"
 
     def _survey(self) -> list[Chunk]:
+        if self._rows.patches is not None:
+            arguments = (self.plan, self._rows.patches, self._files)
+            tasks = [Task("survey", survey_patches, arguments, self._label("survey", "index of patches"))]
+            return [Chunk(**fields) for found in self._run("survey", tasks) for fields in found]
         tasks = [
             Task(f"survey-{place}", survey_file, (self.plan, file), self._label("survey", file.url))
             for place, file in enumerate(self._files)
@@ -345,6 +351,10 @@ def _shard_options(options: Export) -> ShardOptions:
 def _required_labels(rows: ExportInput, options: Export) -> tuple[str, ...]:
     """Labels of which one at least must be known, unless `fill` or `indicator` says something about their nulls."""
     labels = {s: n for s, n in rows.names.items() if role_of(rows.roles, s, n) == "label"}
+    virtual = {field.name for field in rows.patches.fields} if rows.patches else set()
+    labels = {
+        s: n for s, n in labels.items() if s not in virtual
+    }  # patches are there, whatever is missing in them
     told = any(name in options.fill or name in options.indicator for name in labels.values())
     return () if told else tuple(labels)
 

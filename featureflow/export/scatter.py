@@ -16,6 +16,7 @@ from featureflow.execute.exchange.exchange_file import stable_order
 from featureflow.export.conversion import Converter
 from featureflow.export.inputs import TRAIN, WHOLE, Plan, SplitLayout
 from featureflow.export.markers import read_marker, whole_file, write_marker
+from featureflow.export.patches import box_rows
 from featureflow.export.room import Room
 from featureflow.export.selection import (
     choose_rows,
@@ -58,17 +59,17 @@ def scatter_chunk(
     done = read_marker(f"{path}.json")
     if done is not None and (done["nulls"] or _whole(path, done["bytes"])):
         return done
-    with open_parquet(chunk.url) as file:
-        groups = range(chunk.first_group, chunk.first_group + chunk.groups)
-        stored = [*needed_to_choose(plan), *(column.stored for column in plan.columns)]
-        table = read_columns(file, groups, stored)
-    keys, shards = _places(plan, chunk, layouts, before, table)
+    if plan.patches is not None:
+        table, keys, shards = box_rows(plan, plan.patches, chunk, layouts)
+    else:
+        table = _read(plan, chunk)
+        keys, shards = _places(plan, chunk, layouts, before, table)
     kept = np.flatnonzero(shards >= 0)
     order = kept[stable_order(shards[kept])]
     n_shards = sum(layout.count for layout in layouts)
     counts = np.bincount(shards[kept], minlength=n_shards)
     converter = _converter(plan, layouts, order, counts)
-    arrays = [] if plan.seed is None else [arrow_column(keys[order], pa.uint64())]
+    arrays = [] if not plan.keyed else [arrow_column(keys[order], pa.uint64())]
     for column in plan.columns:
         arrays += converter.convert(column, table.column(column.stored))
         if column.stored not in needed_to_choose(plan):
@@ -86,6 +87,13 @@ def scatter_chunk(
         result["bytes"] = _write_spill(path, pa.Table.from_arrays(arrays, schema=plan.spill_schema), counts)
     write_marker(f"{path}.json", result)
     return result
+
+
+def _read(plan: Plan, chunk: Chunk) -> pa.Table:
+    with open_parquet(chunk.url) as file:
+        groups = range(chunk.first_group, chunk.first_group + chunk.groups)
+        stored = [*needed_to_choose(plan), *(column.stored for column in plan.columns)]
+        return read_columns(file, groups, stored)
 
 
 def _whole(path: str, size: int) -> bool:

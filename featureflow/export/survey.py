@@ -148,12 +148,13 @@ def _survey_chunk(
         if mixed is not None:
             order.append(np.sort(mixed[mine]))
     if keys is not None:
-        _write_keys(keys, np.concatenate([np.zeros(0, np.uint64), *order]))
+        write_keys(keys, np.concatenate([np.zeros(0, np.uint64), *order]))
     out = {reason: int(np.count_nonzero(choice.codes == code)) for code, reason in REASONS.items()}
     return {"rows": table.num_rows, "kept": kept, "bytes": size, "out": out}
 
 
-def _write_keys(path: str, keys: NDArray[np.uint64]) -> None:
+def write_keys(path: str, keys: NDArray[np.uint64]) -> None:
+    """Write sorted keys of a chunk, whole or not at all."""
     if is_local(path):
         with whole_file(path) as temporary, open(temporary, "wb") as sink:
             np.save(sink, keys, allow_pickle=False)
