@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from featureflow.core import s3, storage
 from featureflow.core.errors import CommitConflict, CorruptionError, TableError, Unreachable
+from featureflow.tables.layout import ARRAYS
 
 if TYPE_CHECKING:
     import icechunk
 
-#: Folder of the repository below a table.
-ARRAYS = "_ff/arrays"
 _LOCK = "_ff/arrays.lock"
 #: Entries of a commit's metadata: the build that made it, and a mark by which it is known again.
 BUILD, MARK = "featureflow.build", "featureflow.commit"

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from featureflow.core import storage
 from featureflow.core.errors import TableError
 from featureflow.tables import layout, records, tags, versions
+from featureflow.tables.layout import ARRAYS
 from featureflow.tables.staged import REQUESTS
 from featureflow.tables.state import read_state
 from featureflow.tables.versions import Version
@@ -25,13 +26,14 @@ MARGIN = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What gc took away, or would take away."""
+    """What gc took away, or would take away; ``bytes`` are of files and of a grid's arrays together."""
 
     dry_run: bool
     expired: tuple[int, ...]
     kept: tuple[int, ...]
     files: tuple[str, ...]
     bytes: int
+    array_objects: int = 0
 
 
 def gc(
@@ -98,13 +100,29 @@ def gc(
         # a request each: several at a time, since ten thousand in a row take minutes
         with ThreadPoolExecutor(1 if storage.is_local(table_url) else REQUESTS) as pool:
             list(pool.map(lambda one: storage.delete(storage.join(table_url, one[0])), doomed))
+    arrays = _collect_arrays(table_url, kept, before=now - margin, dry_run=dry_run)
     return Collected(
         dry_run,
         tuple(v.version for v in expiring),
         tuple(v.version for v in kept),
         tuple(path for path, _ in doomed),
-        sum(size for _, size in doomed),
+        sum(size for _, size in doomed) + arrays[1],
+        arrays[0],
     )
+
+
+def _collect_arrays(
+    table_url: str, kept: list[Version], *, before: datetime, dry_run: bool
+) -> tuple[int, int]:
+    """Objects and bytes of arrays that went; none of a table without arrays."""
+    if not storage.exists(storage.join(table_url, ARRAYS)):
+        return 0, 0
+    from featureflow.tables.arrays_life import collect_arrays, snapshot_of
+
+    snapshots = {v.version: snapshot_of(read_state(table_url, v).record) for v in kept}
+    present = {number: snapshot for number, snapshot in snapshots.items() if snapshot}
+    found = collect_arrays(table_url, present, before=before, dry_run=dry_run)
+    return found.objects, found.bytes
 
 
 def _expiring(

@@ -142,7 +142,7 @@ def publish(
     with suppress(
         OSError, Unreachable
     ):  # committed is committed: the next reader makes up for the projection
-        versions.project(table_url, version)
+        versions.project(table_url, version, remembered)
     on_phase("projected")
     _checkpoint(table_url, version)
     return Published(

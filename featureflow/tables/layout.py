@@ -11,6 +11,8 @@
       _ff/tags/<tag>/000000002.json           moves of a tag; the highest number counts
       _ff/expired/000000003.json              versions that gc has taken away
       _ff/state/<fingerprint>-b003.arrow      what lifetime windows begin with; can be deleted at any time
+      _ff/arrays/                             of a grid: an Icechunk repository
+      _ff/seals/<snapshot>.json               digests of a snapshot's metadata; written before the commit
 
 Names that begin with an underscore are invisible to Delta readers and to Delta's vacuum.
 """
@@ -32,6 +34,7 @@ RECORDS = "_ff/records"
 VERSIONS = "_ff/versions"
 TAGS = "_ff/tags"
 EXPIRED = "_ff/expired"
+ARRAYS = "_ff/arrays"
 LOG = "_delta_log"
 
 _FILE = re.compile(

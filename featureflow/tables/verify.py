@@ -35,7 +35,8 @@ def verify(table_url: str, name: str, which: str = "latest", *, deep: bool = Fal
     ----------
     deep
         Also read every byte: page checksums, footer digests, row counts, and that the column statistics computed
-        from the rows are those of the record. Without it: the record's digests, and that each file has its size.
+        from the rows are those of the record; of a grid also every chunk's digest. Without it: the record's digests,
+        that each file has its size, and that each chunk of a grid is there.
 
     Raises
     ------
@@ -54,7 +55,17 @@ def verify(table_url: str, name: str, which: str = "latest", *, deep: bool = Fal
     problems = list(_listing(table_url, state))
     with ThreadPoolExecutor(8) as pool:
         problems += [p for p in pool.map(lambda f: _problem(table_url, state, f, deep), state.files) if p]
+    if state.record.get("arrays") and not problems:  # whose rows say where each chunk is, and its digest
+        problems += _array_problems(table_url, name, state, deep)
     return Verified(info.version, deep, len(state.files), sum(f.size for f in state.files), tuple(problems))
+
+
+def _array_problems(table_url: str, name: str, state: TableState, deep: bool) -> list[str]:
+    from featureflow.tables.arrays_verify import verify_arrays
+    from featureflow.tables.table import Table
+
+    rows = Table(name, table_url, state).to_arrow()
+    return list(verify_arrays(table_url, state.version, state.record, rows, deep=deep))
 
 
 def _listing(table_url: str, state: TableState) -> Iterator[str]:

@@ -7,6 +7,7 @@ whoever looks next.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -122,8 +123,20 @@ def head(table_url: str) -> Head | None:
     return Head(latest, commits[-1], foreign)
 
 
-def project(table_url: str, version: Version) -> None:
-    """Create a version's projection; whoever comes second finds the same bytes there."""
+def project(table_url: str, version: Version, record: Mapping[str, Any] | None = None) -> None:
+    """Create a version's projection; whoever comes second finds the same bytes there.
+
+    A grid's snapshot gets its tag first: where the projection is, the tag is. ``record`` is the version's, of whoever
+    has it at hand.
+    """
+    if record is None:
+        record = records.read_record(table_url, version.record, version.record_digest)
+    snapshot = (record.get("arrays") or {}).get("snapshot")
+    if snapshot:
+        from featureflow.tables.arrays_life import project_version
+
+        if not project_version(table_url, version.version, snapshot):
+            return
     storage.write_new(storage.join(table_url, version_path(version.version)), records.sealed(asdict(version)))
 
 
