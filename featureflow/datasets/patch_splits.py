@@ -41,7 +41,8 @@ def split_patches(
     By time: the patch's time says which split it is in; one whose first step is in the time of another split is
     embargoed. By block: every block of the grid is in one split; a patch is in the split of its blocks, and embargoed
     if they are in several. Blocks are drawn at random; of blocks in space alone, shares of their number are met as
-    nearly as can be, and with blocks in time, too, steps that are added move no block. Otherwise patches are rows like all others: what overlaps is refused.
+    nearly as can be, and with blocks in time, too, steps that are added move no block. Otherwise patches are rows like
+    all others: what overlaps is refused.
     """
     if split.by == "block":
         return _by_block(table, split, spine.layout, spine.time)

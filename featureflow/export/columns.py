@@ -48,7 +48,7 @@ def plan_columns(rows: ExportInput, options: Export) -> tuple[Column, ...]:
     scaled = normalized_names(planned, options)
     planned = [replace(c, scaled=c.name in scaled) for c in planned]
     if options.layout == "matrix":
-        planned = _for_matrix(planned, options)
+        planned = _for_matrix(planned, options) if rows.patches is None else _for_channels(planned, options)
     if options.normalize is not None and options.normalize.apply == "bake":
         planned = [_wide(c, options) if c.scaled else c for c in planned]
     return tuple(planned)
@@ -181,6 +181,33 @@ def _for_matrix(planned: list[Column], options: Export) -> list[Column]:
     return [replace(c, spilled=kind, written=kind) if _numeric(c) else c for c in planned]
 
 
+def _for_channels(planned: list[Column], options: Export) -> list[Column]:
+    """Give all variables of patches the type of the array that they are stacked into: ``(channels, …)``."""
+    stacked = [c for c in planned if c.role == "feature" and element_type_and_shape(c.written)[1]]
+    shapes = {element_type_and_shape(c.written)[1] for c in stacked}
+    if len(shapes) > 1:
+        listed = ", ".join(f"{c.name} {element_type_and_shape(c.written)[1]}" for c in stacked)
+        raise PlanError(
+            f"export.layout: matrix stacks variables of one shape, and these have several: {listed}. "
+            "Choose `variables:` of one shape, or use columns."
+        )
+    if any(c.indicator for c in stacked):
+        raise PlanError("export.indicator: variables that are stacked have none. Use `layout: columns`.")
+    if any(c.name == MATRIX and c not in stacked for c in planned):
+        raise PlanError(
+            f"export.layout: matrix makes a column {MATRIX!r}, and there is one already. Use columns."
+        )
+    doubles = any(pa.types.is_float64(element_type_and_shape(c.written)[0]) for c in stacked)
+    wide = options.float_ == "float64" or (doubles and options.float_ == "keep")
+    element = pa.float64() if wide else pa.float32()
+
+    def stack(column: Column) -> Column:
+        kind = _nested(column.written, element)
+        return replace(column, spilled=kind, written=kind, channel=True)
+
+    return [stack(c) if c in stacked else c for c in planned]
+
+
 def _wide(column: Column, options: Export) -> Column:
     """Keep float64 until the column is normalised: a mean may be large beside its deviation."""
     element, _ = element_type_and_shape(column.written)
@@ -188,8 +215,8 @@ def _wide(column: Column, options: Export) -> Column:
     written = element if pa.types.is_floating(element) else narrow
     return replace(
         column,
-        spilled=_with_element(column.spilled, pa.float64()),
-        written=_with_element(column.written, written),
+        spilled=_nested(column.spilled, pa.float64()),
+        written=_nested(column.written, written),
     )
 
 
@@ -218,9 +245,10 @@ def normalized_names(planned: Iterable[Column], options: Export) -> tuple[str, .
     return tuple(options.normalize.columns)
 
 
-def _with_element(kind: pa.DataType, element: pa.DataType) -> pa.DataType:
+def _nested(kind: pa.DataType, element: pa.DataType) -> pa.DataType:
+    """The same fixed-size lists of another element."""
     if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_with_element(kind.value_type, element), kind.list_size)
+        return pa.list_(_nested(kind.value_type, element), kind.list_size)
     return element
 
 
@@ -228,7 +256,7 @@ def lay_out(
     planned: tuple[Column, ...], *, matrix: bool
 ) -> tuple[pa.Schema, tuple[ShardColumn, ...], tuple[str, ...]]:
     """Give the schema of the shards, its description, and what is in the matrix, in order."""
-    inside = [c for c in planned if matrix and _numeric(c)]
+    inside = [c for c in planned if matrix and (c.channel or _numeric(c))]
     names = [name for c in inside for name in (c.name, c.indicator) if name]
     fields, described = [], []
     for column in planned:

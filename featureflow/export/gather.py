@@ -136,7 +136,9 @@ def _scaled(values: NDArray[Any], column: Column, scales: dict[str, dict[str, fl
 def _stacked(matrix: list[NDArray[Any]], plan: Plan) -> pa.Array:
     """One row-major matrix of columns; built column by column and turned once, ten times as fast as row by row."""
     kind = plan.schema.field(MATRIX).type
-    dtype = kind.value_type.to_pandas_dtype()
+    dtype = element_type_and_shape(kind)[0].to_pandas_dtype()
+    if matrix[0].ndim > 1:  # patches: the channels of a row lie behind each other
+        return arrow_column(np.stack(matrix, axis=1, dtype=dtype), kind)
     across = np.empty((len(matrix), len(matrix[0])), dtype)
     for place, values in enumerate(matrix):
         across[place] = values

@@ -94,6 +94,8 @@ class Column:
         Whether mean and deviation mean something.
     scaled
         Whether it is to be normalised.
+    channel
+        Whether it is one of the arrays of one shape that ``layout: matrix`` stacks.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Column:
     indicator: str | None = None
     measured: bool = False
     scaled: bool = False
+    channel: bool = False
 
     @property
     def label(self) -> bool:

@@ -86,6 +86,8 @@ def normalized(
     given = [normalization.get(name, nothing) for name in entries]
     mean = np.array([one["mean"] for one in given]).astype(dtype)
     scale = np.array([one["scale"] or 1.0 for one in given]).astype(dtype)
+    if names and len(column.shape) > 1:  # channels of arrays: one mean for each
+        mean, scale = (one.reshape(-1, *(1 for _ in column.shape[1:])) for one in (mean, scale))
     return Column(column.name, dtype, column.shape, mean, scale)
 
 
