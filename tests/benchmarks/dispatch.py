@@ -93,13 +93,19 @@ def measured(n_workers: int, n_tasks: int, folder: str, *, anywhere: bool = Fals
     from distributed.utils import open_port
 
     address = f"tcp://127.0.0.1:{open_port()}"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{Path(__file__).resolve().parents[1]}:{os.environ.get('PYTHONPATH', '')}",
+    }
     scheduler = subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"],
         stderr=subprocess.DEVNULL,
+        env=environment,
     )
     crowd = subprocess.Popen(
         [sys.executable, __file__, "--as-workers", address, "--workers", str(n_workers), "--folder", folder],
         stderr=subprocess.DEVNULL,
+        env=environment,
     )
     try:
         with Client(address, timeout="60s", set_as_default=False) as client:
@@ -113,6 +119,9 @@ def measured(n_workers: int, n_tasks: int, folder: str, *, anywhere: bool = Fals
 
 def run(client: Any, n_tasks: int, scheduler: int, *, anywhere: bool) -> str:
     """Give the tasks to the real driver, with the real executor."""
+    # by its module's name, as all real ones: what is defined in __main__ is sent with every task
+    from benchmarks.dispatch import nothing as task_function
+
     from featureflow.execute.clusters.dask_executor import DaskExecutor
     from featureflow.execute.driver import run_tasks
     from featureflow.execute.task import Task
@@ -120,7 +129,13 @@ def run(client: Any, n_tasks: int, scheduler: int, *, anywhere: bool) -> str:
     executor = DaskExecutor(client)
     executor.holdings(["nothing"])  # what is set up once
     tasks = (
-        Task(f"{i:032x}", nothing, (i, PAYLOAD), "nothing", () if anywhere else ((f"chunk-{i}", 80 << 20),))
+        Task(
+            f"{i:032x}",
+            task_function,
+            (i, PAYLOAD),
+            "nothing",
+            () if anywhere else ((f"chunk-{i}", 80 << 20),),
+        )
         for i in range(n_tasks)
     )
     done: list[int] = []

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future as PlainFuture
 from concurrent.futures import wait
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -115,7 +114,10 @@ class DaskExecutor:
         self._looked = time.monotonic()
         self._looking: PlainFuture[dict[str, int]] | None = None
         self._deserted: float | None = None
-        self._told = 0.0
+        self._noted = 0.0
+        from featureflow.execute.clusters.telling import Told
+
+        self._told = Told(client, self._name)
 
     def submit(self, tasks: list[Task]) -> None:
         """See `Executor`. One message to the scheduler for a batch: a third of the cost of one each."""
@@ -134,7 +136,7 @@ class DaskExecutor:
         for task in tasks:
             key = f"ff-{name_of(task.function)}-{self._name}-{task.key}-{next(self._starts)}"
             given = [self._shared(one) if isinstance(one, Shared) else one for one in task.arguments]
-            graph[key] = DaskTask(key, prepared(task.function), *given)
+            graph[key] = _Named(key, self._told.running(task.function, key), *given)
             keys[key] = task
         # a host's name, not its workers' addresses: one that comes back under another port counts
         hosts = {key: [task.host] for key, task in keys.items() if task.host}
@@ -173,7 +175,15 @@ class DaskExecutor:
         return done
 
     def _outcomes(self, futures: list[Any]) -> list[tuple[Any, BaseException | None]]:
-        """Results and errors of futures that are done; results in one message, since each costs a round trip."""
+        """Results and errors of futures that are done: what workers told, the others are asked for."""
+        told = self._told.take([future.key for future in futures])
+        asked = [future for future in futures if future.key not in told or future.status != "finished"]
+        answers = iter(self._asked_for(asked))
+        left = {future.key for future in asked}
+        return [next(answers) if f.key in left else (told[f.key], None) for f in futures]
+
+    def _asked_for(self, futures: list[Any]) -> list[tuple[Any, BaseException | None]]:
+        """Outcomes from the cluster; results in one message, since each costs a round trip."""
         if len(futures) > 1 and all(future.status == "finished" for future in futures):
             with suppress(Exception, asyncio.CancelledError):  # one is lost: which, they say themselves
                 return [(result, None) for result in self._fetched(futures)]
@@ -254,8 +264,8 @@ class DaskExecutor:
                 f"{self.description}: there have been no workers for {self._wait_seconds:.0f} s. Start some and "
                 "build again: what was computed is on disk and counts."
             )
-        if now - self._told > _NOTE_EVERY_SECONDS:
-            self._told = now
+        if now - self._noted > _NOTE_EVERY_SECONDS:
+            self._noted = now
             self._note(f"{self.description}: all workers are gone; waiting for new ones.")
 
     def _lost(self, what: str = "is gone") -> Unreachable:
@@ -287,6 +297,7 @@ class DaskExecutor:
         """See `Executor`."""
         futures = list(self._futures)
         self._futures.clear()
+        self._told.forget()
         if self.client.status == "running":
             with suppress(Exception):  # the scheduler may be gone; the error that led here is the one to tell
                 self.client.cancel(futures, force=True)
@@ -294,9 +305,19 @@ class DaskExecutor:
     def close(self) -> None:
         """See `Executor`."""
         gone = self.client.status != "running"
+        self._told.close()
         for thing in self._owned:
             with suppress(Exception):  # closing twice, or after the scheduler: nothing is left to be done
                 thing.close(**({"timeout": 1} if gone and thing is self.client else {}))
+
+
+class _Named(DaskTask):
+    """A task whose key says all: Dask hashes what is in a graph's tasks, which takes half of the driver's time."""
+
+    __slots__ = ()
+
+    def __dask_tokenize__(self) -> Any:
+        return self.key
 
 
 def _itself(value: Any) -> Any:
@@ -314,13 +335,6 @@ def lost(what: str) -> Unreachable:
     """The error for a cluster that is gone, which says all: the client is kept from logging that it can't connect."""
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     return Unreachable(f"{what}. Start it again and build again: what was computed is on disk and counts.")
-
-
-def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, run only on workers that could be prepared."""
-    from featureflow.execute.clusters.workers import run_prepared
-
-    return partial(run_prepared, function)
 
 
 def name_of(function: Callable[..., Any]) -> str:
