@@ -50,7 +50,10 @@ def label_balance(
     Cost: reads the labels and the split, file by file.
     """
     roles = dataset.roles
-    labels = [name for name in roles.labels if _countable(dataset.schema.field(name).type)]
+    stored = [
+        name for name in roles.labels if name in dataset.schema.names
+    ]  # those of patches may be patches
+    labels = [name for name in stored if _countable(dataset.schema.field(name).type)]
     if not labels or dataset.rows > most_rows:
         return None
     columns = [*labels, *([roles.split] if roles.split else [])]

@@ -20,6 +20,7 @@ from featureflow.datasets.fitted import Fitted
 from featureflow.datasets.place import dataset_url
 from featureflow.execute.sizing import row_bytes
 from featureflow.loaders.shards import Shards, memory_shards
+from featureflow.plan.patches import PATCH
 from featureflow.spec.suggest import did_you_mean
 from featureflow.tables.parquet_files import StagedFile
 from featureflow.tables.store import open_table
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from featureflow.datasets.encoder import DatasetEncoder
     from featureflow.datasets.patch_record import StoredPatches
+    from featureflow.plan.patches import PatchField
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,7 +117,7 @@ class Dataset:
         split
             Only rows of this split; all rows, embargoed ones too, if omitted.
         columns
-            In this order; all if omitted.
+            In this order; all if omitted, but for the values of patches: name those.
         encoded
             With ``encode:``, features as encoded for a model; False for their raw values.
 
@@ -128,9 +130,12 @@ class Dataset:
         """
         names = self.stored_names(encoded=encoded)
         wanted = list(names if columns is None else columns)
+        cut = {} if self.patches is None else {field.name: field for field in self.patches.fields}
         for name in wanted:
-            if name not in names:
-                raise TableError(f"{self}: no column {name!r}. {did_you_mean(name, list(names))}")
+            if name not in names and name not in cut:
+                raise TableError(f"{self}: no column {name!r}. {did_you_mean(name, [*names, *cut])}")
+        if any(name in cut for name in wanted):
+            return self._with_patches(split, wanted, [cut[name] for name in wanted if name in cut])
         read = [names[name] for name in wanted]
         self._check_split(split)
         role = self.roles.split
@@ -144,6 +149,19 @@ class Dataset:
             return pa.concat_tables(parts)
         fields = [pa.field(name, self.schema.field(names[name]).type) for name in wanted]
         return pa.schema(fields).empty_table()
+
+    def _with_patches(self, split: str | None, wanted: list[str], fields: list[PatchField]) -> pa.Table:
+        """Rows with values of their patches, which are read from the grid's version."""
+        from featureflow.library.shards.columns import arrow_column
+
+        cut = {field.name for field in fields}
+        own = list(dict.fromkeys([*(name for name in wanted if name not in cut), PATCH]))
+        rows = self.to_arrow(split, own)
+        if self.patches is not None:
+            numbers = rows.column(PATCH).to_numpy()
+            for field, values in self.patches.take(numbers, fields):
+                rows = rows.append_column(field.name, arrow_column(values, field.type))
+        return rows.select(wanted)
 
     @cached_property
     def patches(self) -> StoredPatches | None:
@@ -196,7 +214,9 @@ class Dataset:
         roles = self.roles
         wanted = [*roles.keys, *([roles.time] if roles.time else []), *roles.features, *roles.labels]
         wanted += [name for name in (roles.split, roles.fold, roles.weight) if name]
-        width = sum(row_bytes(self.schema.field(self.stored_names()[name]).type) for name in wanted)
+        stored, cut = self.stored_names(), () if self.patches is None else self.patches.fields
+        width = sum(field.bytes for field in cut)
+        width += sum(row_bytes(self.schema.field(stored[name]).type) for name in wanted if name in stored)
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         if self.rows * width > limit:
             raise TableError(
@@ -204,7 +224,7 @@ class Dataset:
                 f"shards and load those: `featureflow export {self.name}`, then ff.load_shards(…)."
             )
         rows = self.to_arrow(columns=wanted)
-        if roles.labels:  # a horizon that is not over teaches nothing
+        if roles.labels and not cut:  # a horizon that is not over teaches nothing
             known = [rows.column(name).is_valid() for name in roles.labels]
             rows = rows.filter(reduce(pc.or_, known))
         splits = [name for name in self.splits if name != EMBARGOED]

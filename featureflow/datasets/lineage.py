@@ -34,6 +34,8 @@ def origins_of(table: Table, column: str) -> tuple[str, ...]:
     encoded column from the raw one; from the label, too, if it is encoded by its target.
     """
     recorded = table.record.get("lineage") or {}
+    if column in recorded and column not in table.schema.names:  # values of patches, which stay in their grid
+        return tuple(recorded[column])
     if column in recorded or "dataset" not in table.record:
         return tuple(table.lineage(column))
     added = _added(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from featureflow.contracts.cube import Cube
 from featureflow.core.errors import TableError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import join
-from featureflow.execute.grids.patch_reading import Box, cut_boxes, read_patches
+from featureflow.execute.grids.patch_reading import Box, cut_boxes, owners, read_patches
 from featureflow.execute.grids.stored import GridCube
 from featureflow.plan.patches import PatchField, PatchLayout, PatchSpine
 from featureflow.spec.models import Source
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from featureflow.plan.grid_nodes import GridInput
 
 Longs = NDArray[np.int64]
+#: Bytes of patches that are read together into memory.
+BOX_BYTES = 96 << 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,20 @@ class StoredPatches:
         """
         wanted = self.fields if fields is None else fields
         return read_patches(self.cubes, wanted, self.layout, self.layout.starts(numbers))
+
+    def take(self, numbers: Longs, fields: Sequence[PatchField]) -> list[tuple[PatchField, NDArray[Any]]]:
+        """Values of patches in memory, box by box of the grid; ``(n, *shape)`` of each field."""
+        found = [(field, np.empty((len(numbers), *field.shape), field.dtype)) for field in fields]
+        boxes = self.boxes(BOX_BYTES, fields)
+        owner = owners(self.layout, boxes, numbers)
+        order = np.argsort(owner, kind="stable")
+        ends = np.searchsorted(owner[order], np.arange(len(boxes) + 1))
+        for start, stop in pairwise(ends):
+            if start < stop:
+                rows = order[start:stop]
+                for (_, out), (_, values) in zip(found, self.read(numbers[rows], fields), strict=True):
+                    out[rows] = values
+        return found
 
     def boxes(self, target: int, fields: Sequence[PatchField] | None = None) -> list[Box]:
         """Patches that are read together, about ``target`` bytes of them."""

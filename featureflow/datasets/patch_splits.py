@@ -84,7 +84,7 @@ def _by_block(table: pa.Table, split: Split, layout: PatchLayout, time_dim: str 
     made = np.where(torn, len(thresholds.names), codes)
     counts = np.bincount(made, minlength=len(names))
     rows = {name: int(n) for name, n in zip(names.to_pylist(), counts, strict=True) if n or name != EMBARGOED}
-    counted = SplitCounts(rows, embargo=int((torn & ~outside).sum()), outside=int(outside.sum()))
+    counted = SplitCounts(rows, border=int((torn & ~outside).sum()), outside=int(outside.sum()))
     return SplitColumns(names.take(pa.array(made)), None, counted)
 
 
@@ -109,7 +109,7 @@ def _without(found: SplitColumns, torn: NDArray[np.bool_]) -> SplitColumns:
             [None if gone else value for value, gone in zip(fold.to_pylist(), leaves, strict=True)],
             pa.int32(),
         )
-    counts = replace(found.counts, rows=rows, embargo=found.counts.embargo + int(leaves.sum()))
+    counts = replace(found.counts, rows=rows, border=found.counts.border + int(leaves.sum()))
     return SplitColumns(pa.array(names.tolist(), pa.string()), fold, counts)
 
 

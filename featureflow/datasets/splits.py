@@ -41,6 +41,8 @@ class SplitCounts:
         Rows by split, `EMBARGOED` among them.
     embargo, no_time, outside
         Why rows are in no split: too close before a threshold; no time; behind the last threshold or share.
+    border
+        The same of patches: they lie across a border between two splits.
     folds
         Rows by fold.
     classes
@@ -53,6 +55,7 @@ class SplitCounts:
     outside: int = 0
     folds: dict[int, int] = field(default_factory=dict)
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    border: int = 0
 
     def __add__(self, other: SplitCounts) -> SplitCounts:
         """Counts of both chunks."""
@@ -64,11 +67,17 @@ class SplitCounts:
             self.outside + other.outside,
             dict(sorted(_added(self.folds, other.folds).items())),
             {name: _added(self.classes.get(name, {}), other.classes.get(name, {})) for name in sorted(names)},
+            self.border + other.border,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a report; what is empty is left out."""
-        reasons = {"embargo": self.embargo, "no_time": self.no_time, "outside": self.outside}
+        reasons = {
+            "embargo": self.embargo,
+            "no_time": self.no_time,
+            "outside": self.outside,
+            "border": self.border,
+        }
         return {
             "rows": self.rows,
             **({"embargoed": {k: v for k, v in reasons.items() if v}} if any(reasons.values()) else {}),

@@ -19,6 +19,7 @@ from featureflow.core.storage import join
 from featureflow.datasets.patch_record import StoredPatches
 from featureflow.execute.exchange.exchange_file import write_buckets
 from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.grids.patch_reading import owners
 from featureflow.execute.windows.arrays import integers
 from featureflow.execute.windows.sorted_rows import column
 from featureflow.export.inputs import Plan, RowsFile, SplitLayout
@@ -69,7 +70,7 @@ def survey_patches(plan: Plan, patches: StoredPatches, files: Sequence[RowsFile]
     keys = _keys(plan, table.num_rows, choice.codes, len(choice.splits))
     target = CHUNK_BYTES
     boxes = patches.boxes(target, fields)
-    owner = _owners(patches, boxes, column(table.combine_chunks(), PATCH).to_numpy())
+    owner = owners(patches.layout, boxes, column(table, PATCH).to_numpy())
     order = np.argsort(owner, kind="stable")
     ends = np.searchsorted(owner[order], np.arange(len(boxes) + 1))
     chunks = []
@@ -123,17 +124,6 @@ def _keys(plan: Plan, n: int, codes: NDArray[np.int64], n_splits: int) -> NDArra
         mine = codes == place
         keys[mine] = np.arange(np.count_nonzero(mine), dtype=np.uint64)
     return keys
-
-
-def _owners(patches: StoredPatches, boxes: Sequence[Any], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of the box that each patch is in: boxes are a lattice, too."""
-    layout = patches.layout
-    places = layout.starts(numbers) // np.array(layout.stride, np.int64)[:, None]
-    owner = np.zeros(len(numbers), np.int64)
-    for d, place in enumerate(places):
-        edges = np.array(sorted({box.low[d] for box in boxes}), np.int64)
-        owner = owner * len(edges) + np.searchsorted(edges, place, side="right") - 1
-    return owner
 
 
 @spending("decode")

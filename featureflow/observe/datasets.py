@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 #: Ends the stored name of a column that is encoded for a model.
 ENCODED = "__encoded"
 #: Why a row is in no split, for people.
-REASONS = {"embargo": "label window crosses a threshold", "no_time": "no time", "outside": "in no range"}
+REASONS = {
+    "embargo": "label window crosses a threshold",
+    "no_time": "no time",
+    "outside": "in no range",
+    "border": "patch lies across a border between splits",
+}
 _NAMES_SHOWN = 12
 _DROPPED_SHOWN = 6
 

@@ -86,6 +86,16 @@ def box_lengths(
     return lengths
 
 
+def owners(layout: PatchLayout, boxes: Sequence[Box], numbers: Longs) -> Longs:
+    """Position of the box that each patch is in, among all boxes of `cut_boxes`."""
+    places = layout.starts(numbers) // np.array(layout.stride, np.int64)[:, None]
+    owner = np.zeros(len(numbers), np.int64)
+    for d, place in enumerate(places):
+        edges = np.array(sorted({box.low[d] for box in boxes}), np.int64)
+        owner = owner * len(edges) + np.searchsorted(edges, place, side="right") - 1
+    return owner
+
+
 def region_of(layout: PatchLayout, starts: Longs) -> Region:
     """The smallest region that has all of these patches."""
     return {
