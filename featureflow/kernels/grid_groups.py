@@ -5,6 +5,8 @@ groups stays in the cache while the rows stream by. NaN stands for no value. Sum
 order of the rows.
 """
 
+# ruff: noqa: FURB136  `a if a < b else b` is one instruction; Numba's `min` tests for NaN first
+
 from __future__ import annotations
 
 import numpy as np
@@ -29,7 +31,7 @@ def _tile(groups: int, columns: int) -> int:
 
 @kernel
 def group_sums(x: Array, groups: Groups, sums: Doubles, counts: Doubles) -> None:
-    """Add rows to the sums and numbers of values of their groups, ``(group, column)``; a row of group -1 is left out."""
+    """Add rows to the sums and numbers of values of their groups, ``(group, column)``; -1 is no group."""
     columns = x.shape[1]
     tile = _tile(sums.shape[0], columns)
     for left in range(0, columns, tile):
@@ -40,7 +42,7 @@ def group_sums(x: Array, groups: Groups, sums: Doubles, counts: Doubles) -> None
             row = x[t, left : left + width]
             total, count = sums[groups[t], left : left + width], counts[groups[t], left : left + width]
             for c in range(width):
-                there = row[c] == row[c]
+                there = not np.isnan(row[c])
                 total[c] += np.float64(row[c]) if there else 0.0
                 count[c] += 1.0 if there else 0.0
 
@@ -63,7 +65,7 @@ def group_moments(x: Array, groups: Groups, counts: Doubles, means: Doubles, squ
             mean, square = means[groups[t], left : left + width], squares[groups[t], left : left + width]
             for c in range(width):
                 apart = np.float64(row[c]) - mean[c]
-                square[c] += apart * apart if row[c] == row[c] else 0.0
+                square[c] += 0.0 if np.isnan(row[c]) else apart * apart
 
 
 @kernel
@@ -101,11 +103,14 @@ def compare(x: Array, groups: Groups, a: Doubles, b: Doubles, op: int, out: Arra
         row, target, first = x[t], out[t], a[groups[t]]
         if op == MINUS:
             for c in range(row.size):
-                target[c] = np.float64(row[c]) - first[c]
+                found = np.float64(row[c]) - first[c]
+                target[c] = np.nan if np.isnan(found) else found
         elif op == RATIO:
             for c in range(row.size):
-                target[c] = np.float64(row[c]) / first[c]
+                found = np.float64(row[c]) / first[c]
+                target[c] = np.nan if np.isnan(found) else found
         else:
             second = b[groups[t]]
             for c in range(row.size):
-                target[c] = (np.float64(row[c]) - first[c]) / second[c]
+                found = (np.float64(row[c]) - first[c]) / second[c]
+                target[c] = np.nan if np.isnan(found) else found

@@ -4,6 +4,8 @@ Sums are made in double precision in the order of positions. An empty range has 
 the sum 0 and the number 0.
 """
 
+# ruff: noqa: FURB136  `a if a < b else b` is one instruction; Numba's `min` tests for NaN first
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,7 +23,7 @@ _TILE = 256
 
 @kernel
 def range_totals(x: Array, starts: Bounds, stops: Bounds, op: int, out: Array) -> None:
-    """Give a statistic of ``x[:, starts[k]:stops[k]]`` as ``out[:, k]``; arrays are C-contiguous ``(outer, n, inner)``."""
+    """Give a statistic of ``x[:, starts[k]:stops[k]]`` as ``out[:, k]``; all are ``(outer, n, inner)``."""
     inner = x.shape[2]
     total, count = np.empty(_TILE), np.empty(_TILE)
     for outer in range(x.shape[0]):
@@ -40,15 +42,15 @@ def range_totals(x: Array, starts: Bounds, stops: Bounds, op: int, out: Array) -
                             total[c] = row[c] if row[c] > total[c] else total[c]
                     elif op == FIRST:
                         for c in range(width):
-                            total[c] = row[c] if count[c] == 0.0 and row[c] == row[c] else total[c]
+                            total[c] = row[c] if count[c] == 0.0 and not np.isnan(row[c]) else total[c]
                     elif op == LAST:
                         for c in range(width):
-                            total[c] = row[c] if row[c] == row[c] else total[c]
+                            total[c] = total[c] if np.isnan(row[c]) else row[c]
                     elif op != COUNT:
                         for c in range(width):
-                            total[c] += np.float64(row[c]) if row[c] == row[c] else 0.0
+                            total[c] += 0.0 if np.isnan(row[c]) else np.float64(row[c])
                     for c in range(width):
-                        count[c] += 1.0 if row[c] == row[c] else 0.0
+                        count[c] += 0.0 if np.isnan(row[c]) else 1.0
                 _finish(total, count, op, stops[k] > starts[k], out[outer, k, left : left + width])
 
 
@@ -63,9 +65,11 @@ def _finish(
         if op == COUNT:
             target[c] = count[c]
         elif op == MEAN:
-            target[c] = total[c] / count[c]  # 0 / 0 is NaN
+            mean = total[c] / count[c]  # 0 / 0 is NaN, whose bits are those of the machine
+            target[c] = np.nan if np.isnan(mean) else mean
         else:
-            target[c] = total[c] if op == SUM or count[c] > 0.0 else np.nan
+            there = (op == SUM or count[c] > 0.0) and not np.isnan(total[c])
+            target[c] = total[c] if there else np.nan
 
 
 @kernel
@@ -82,7 +86,7 @@ def block_totals(x: Array, rows: int, columns: int, op: int, out: Array) -> None
             for t in range(k * rows, min(height, (k + 1) * rows)):
                 row = x[outer, t]
                 for c in range(length):
-                    there = row[c] == row[c]
+                    there = not np.isnan(row[c])
                     if op == MIN:
                         total[c] = row[c] if row[c] < total[c] else total[c]
                     elif op == MAX:
@@ -105,8 +109,8 @@ def block_totals(x: Array, rows: int, columns: int, op: int, out: Array) -> None
 
 
 @kernel
-def range_moments(x: Array, starts: Bounds, stops: Bounds, root: bool, out: Array) -> None:
-    """Variance or standard deviation of ranges, divided by the number of values, in two passes."""
+def range_moments(x: Array, starts: Bounds, stops: Bounds, ddof: int, root: bool, out: Array) -> None:
+    """Variance or standard deviation of ranges, in two passes."""
     inner = x.shape[2]
     mean, count, squares = np.empty(_TILE), np.empty(_TILE), np.empty(_TILE)
     for outer in range(x.shape[0]):
@@ -117,18 +121,20 @@ def range_moments(x: Array, starts: Bounds, stops: Bounds, root: bool, out: Arra
                 for t in range(starts[k], stops[k]):
                     row = x[outer, t, left : left + width]
                     for c in range(width):
-                        mean[c] += np.float64(row[c]) if row[c] == row[c] else 0.0
-                        count[c] += 1.0 if row[c] == row[c] else 0.0
+                        mean[c] += 0.0 if np.isnan(row[c]) else np.float64(row[c])
+                        count[c] += 0.0 if np.isnan(row[c]) else 1.0
                 for c in range(width):
                     mean[c] /= count[c]
                 for t in range(starts[k], stops[k]):
                     row = x[outer, t, left : left + width]
                     for c in range(width):
                         apart = np.float64(row[c]) - mean[c]
-                        squares[c] += apart * apart if row[c] == row[c] else 0.0
+                        squares[c] += 0.0 if np.isnan(row[c]) else apart * apart
                 for c in range(width):
-                    variance = squares[c] / count[c]
-                    out[outer, k, left + c] = np.sqrt(variance) if root else variance
+                    variance = squares[c] / (count[c] - ddof) if count[c] > ddof else np.nan
+                    out[outer, k, left + c] = (
+                        np.nan if np.isnan(variance) else (np.sqrt(variance) if root else variance)
+                    )
 
 
 @kernel
@@ -144,7 +150,7 @@ def range_medians(x: Array, starts: Bounds, stops: Bounds, out: Array) -> None:
                 size = 0
                 for t in range(starts[k], stops[k]):
                     value = x[outer, t, c]
-                    if value == value:
+                    if not np.isnan(value):
                         values[size] = value
                         size += 1
                 found = np.nan

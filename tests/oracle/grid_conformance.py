@@ -125,15 +125,18 @@ def fit(step: FittedStep, data: xr.Dataset, chunks: Mapping[str, int]) -> xr.Dat
     for cell in spans(data.sizes, chunks, within):
         kept = tuple((d, s) for d, s in cell.items() if d not in step.over)
         tiles.setdefault(kept, []).append(step.partial(block(data, cell), cube))
-    found = [step.finish(step.combine(parts)) for parts in tiles.values()]
-    outline = step.fitted_outline(cube)
-    fitted = xr.combine_by_coords(found, combine_attrs="override") if len(found) > 1 else found[0]
-    assert isinstance(fitted, xr.Dataset)
-    assert dict(fitted.sizes) == dict(outline.sizes)
-    for name in outline.data_vars:
-        assert fitted[name].dtype == outline[name].dtype, name
-        fitted[name] = fitted[name].transpose(*outline[name].dims)
-    return fitted
+    fitted = step.fitted_outline(cube)
+    values = {name: np.empty(one.shape, one.dtype) for name, one in fitted.data_vars.items()}
+    for kept, parts in tiles.items():
+        learned = step.finish(step.combine(parts))
+        assert set(learned.data_vars) == set(values)
+        for name, one in learned.data_vars.items():
+            promised = fitted[name]
+            assert one.dims == promised.dims and one.dtype == promised.dtype, name
+            place = tuple(slice(*dict(kept).get(dim, (0, size))) for dim, size in promised.sizes.items())
+            assert values[name][place].shape == one.shape, name
+            values[name][place] = one.values
+    return fitted.assign({name: (fitted[name].dims, found) for name, found in values.items()})
 
 
 def run_step(

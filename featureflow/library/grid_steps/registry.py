@@ -30,6 +30,13 @@ STEPS: dict[str, tuple[str, str]] = {
     "gradient": ("gradients", "Gradient"),
     "concat": ("combining", "Concat"),
     "merge": ("combining", "Merge"),
+    "rolling": ("windows", "Rolling"),
+    "resample": ("bins", "Resample"),
+    "coarsen": ("bins", "Coarsen"),
+    "anomaly": ("climatology", "Anomaly"),
+    "normalize": ("scaling", "Normalize"),
+    "standardize": ("scaling", "Standardize"),
+    "clip": ("clipping", "Clip"),
 }
 
 
