@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,15 +32,12 @@ _contents: OrderedDict[Hashable, Contents] = OrderedDict()
 class OpenFile:
     """An open file: as it is stored, and decoded."""
 
-    def __init__(self, raw: xr.Dataset, where: str, closing: Callable[[], None] | None = None) -> None:
+    def __init__(self, raw: xr.Dataset, where: str) -> None:
         self.raw, self.decoded = raw, decoding.decode(raw, where)
-        self.closing = closing
 
     def close(self) -> None:
         """Close the file."""
         self.raw.close()
-        if self.closing is not None:
-            self.closing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,12 @@ class FilePart(ABC):
     def _opened(self) -> OpenFile:
         with opening(self.where, self.url, self.format_name):
             self._unchanged()
-            return OpenFile(self.open_raw(), self.where)
+            raw = self.open_raw()
+            try:
+                return OpenFile(raw, self.where)
+            except BaseException:
+                raw.close()
+                raise
 
     def _unchanged(self) -> None:
         """Refuse a local file that was replaced since it was listed; stores are asked with each request."""

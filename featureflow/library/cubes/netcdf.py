@@ -43,7 +43,11 @@ class NetcdfPart(FilePart):
             cache=False,
             **more,
         )
-        return _named_dimensions(raw, options.get("dims"), self.where)
+        try:
+            return _named_dimensions(raw, options.get("dims"), self.where)
+        except SourceError:
+            raw.close()
+            raise
 
 
 def _engine(file: RawFile) -> str:
@@ -77,6 +81,9 @@ def _named_dimensions(raw: xr.Dataset, dims: tuple[str, ...] | None, where: str)
     phony = [
         dim for dim in dict.fromkeys(str(dim) for each in by_rank for dim in each.dims) if _is_phony(dim)
     ]
+    if not phony and dims is not None:
+        named = ", ".join(map(str, raw.dims))
+        raise SourceError(f"{where}: its dimensions have names ({named}): leave `options.dims` out.")
     if not phony:
         return raw
     if dims is None or len(dims) != len(phony):
@@ -92,4 +99,6 @@ def _named_dimensions(raw: xr.Dataset, dims: tuple[str, ...] | None, where: str)
             f"{len(phony)} lengths {tuple(raw.sizes[dim] for dim in phony)} in this order by {asked}, "
             "or attach dimension scales to the file."
         )
-    return raw.rename(dict(zip(phony, dims, strict=True)))
+    found = raw.rename(dict(zip(phony, dims, strict=True)))
+    found.set_close(raw.close)  # which a renamed dataset does not do by itself
+    return found

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 FILES = {
     "netcdf": ("netcdf", "NetcdfPart"),
     "hdf5": ("netcdf", "NetcdfPart"),
+    "grib": ("grib", "GribPart"),
+    "tiff": ("tiff", "TiffPart"),
+    "dicom": ("dicom", "DicomPart"),
+    "nifti": ("nifti", "NiftiPart"),
 }
 FORMATS = ("zarr", *FILES)
+#: where files of a format lie one behind the other, if the spec does not say
+_ALONG = {"dicom": "z"}
 
 
 def open_cube(name: str, source: Source, root: str) -> StoredCube:
@@ -55,7 +61,8 @@ def open_cube(name: str, source: Source, root: str) -> StoredCube:
         raise SourceError(
             f"source {name!r}: format {source.format!r} is no format of arrays: {', '.join(FORMATS)}."
         )
-    return cube_of(name, parts, source.concat, dict(source.chunks or {}))
+    concat = source.concat or _ALONG.get(source.format)
+    return cube_of(name, parts, concat if len(parts) > 1 else None, dict(source.chunks))
 
 
 def _url(path: str, root: str) -> str:
@@ -76,6 +83,10 @@ def _file_parts(name: str, urls: tuple[str, ...], source: Source) -> list[Any]:
     module, kind = FILES[source.format]
     part = getattr(importlib.import_module(f"featureflow.library.cubes.{module}"), kind)
     options = source.options
-    return file_parts(
-        part, urls, name, {"group": options.group, "engine": options.engine, "dims": options.dims}
-    )
+    given = {"group": options.group, "engine": options.engine, "dims": options.dims}
+    found = file_parts(part, urls, name, given)
+    if source.format == "dicom":
+        from featureflow.library.cubes.dicom import of_one_series
+
+        return list(of_one_series(found, options.group))
+    return found
