@@ -1,7 +1,7 @@
 """Makes the sample data of the templates: ``python -m featureflow.demo.generate``.
 
-Deterministic: Python's own random generator with fixed seeds, whose sequence is the same in every version. The result
-is committed; run it again only to change it.
+Deterministic: Python's own random generator with fixed seeds, whose sequence is the same in every version; the images
+are those that scikit-learn carries. The result is committed; run it again only to change it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ INSTANT = pa.timestamp("us", "UTC")
 
 
 def main() -> None:
-    """Write the data of both templates and print the sizes."""
+    """Write the data of the templates and print the sizes."""
     fraud(TEMPLATES / "fraud" / "data")
     sensors(TEMPLATES / "sensors" / "data")
+    imaging(TEMPLATES / "imaging" / "data")
     for path in sorted(TEMPLATES.rglob("data/**/*.*")):
         print(f"{path.relative_to(TEMPLATES)}: {path.stat().st_size} bytes")
 
@@ -105,6 +106,42 @@ def sensors(folder: Path, *, devices: int = 4, hours: int = 60) -> None:
         for i, correction in enumerate((round(chance.gauss(0, 0.4), 2), round(chance.gauss(0, 0.4), 2)))
     ]
     write_csv(folder / "calibrations.csv", calibrations)
+
+
+def imaging(folder: Path) -> None:
+    """Scans of handwritten digits, 8 by 8 pixels of 17 levels, and which digit each shows.
+
+    E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
+    https://doi.org/10.24432/C50P49, CC BY 4.0; the 1797 images of its test set.
+    """
+    import numpy as np
+    import xarray as xr
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    stack = xr.Dataset(
+        {
+            "image": (
+                ("sample", "y", "x"),
+                digits.images.astype(np.uint8),
+                {"units": "1", "long_name": "ink"},
+            ),
+            "digit": (("sample",), digits.target.astype(np.int8), {"long_name": "what is written"}),
+        },
+        coords={
+            "sample": np.arange(len(digits.target), dtype=np.int32),
+            "y": np.arange(8, dtype=np.int32),
+            "x": np.arange(8, dtype=np.int32),
+        },
+        attrs={
+            "title": "Optical Recognition of Handwritten Digits",
+            "source": "https://doi.org/10.24432/C50P49",
+            "license": "CC BY 4.0",
+        },
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = {"zlib": True, "complevel": 9, "chunksizes": (300, 8, 8)}
+    stack.to_netcdf(folder / "digits.nc", engine="h5netcdf", encoding={"image": packed})
 
 
 def write_parquet(path: Path, rows: list[dict[str, Any]], kinds: dict[str, pa.DataType]) -> None:

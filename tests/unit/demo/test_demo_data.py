@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import xarray as xr
 
 from featureflow.demo import convert, generate
 
@@ -96,7 +97,7 @@ def test_the_data_is_small() -> None:
                 f"templates/{name}/featureflow.yaml",
                 f"../featureflow/demo/templates/{name}/data",
             )
-            for name in ("fraud", "sensors")
+            for name in ("fraud", "sensors", "imaging")
         ],
     ],
 )
@@ -107,7 +108,11 @@ def test_the_specs_of_the_package_are_those_of_configs(config: str, packaged: st
 
 
 def test_the_templates_data_is_what_the_generator_makes(tmp_path: Path) -> None:
-    for name, make in (("fraud", generate.fraud), ("sensors", generate.sensors)):
+    for name, make in (
+        ("fraud", generate.fraud),
+        ("sensors", generate.sensors),
+        ("imaging", generate.imaging),
+    ):
         made, kept = tmp_path / name, DEMO / "templates" / name / "data"
         make(made)
         files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
@@ -115,6 +120,8 @@ def test_the_templates_data_is_what_the_generator_makes(tmp_path: Path) -> None:
         for file in files:
             if file.suffix == ".parquet":  # bytes depend on the version of pyarrow
                 assert pq.read_table(made / file).equals(pq.read_table(kept / file))
+            elif file.suffix == ".nc":  # and of HDF5
+                xr.testing.assert_identical(xr.load_dataset(made / file), xr.load_dataset(kept / file))
             else:
                 assert (made / file).read_bytes() == (kept / file).read_bytes()
 
