@@ -184,4 +184,10 @@ def open_arrays(table_url: str, snapshot: str, *, chunks: Any = None) -> xr.Data
     CorruptionError
         When values are read whose bytes changed.
     """
-    return xr.open_dataset((table_url, snapshot), engine=ArraysBackend, chunks=chunks)  # type: ignore[arg-type]
+    where: Any = (table_url, snapshot)
+    found = xr.open_dataset(where, engine=ArraysBackend, chunks=None)
+    if chunks is None:
+        return found
+    chunked = xr.open_dataset(where, engine=ArraysBackend, chunks=chunks)
+    # coordinates are stored whole: as Dask arrays they would have other chunks than the variables
+    return chunked.assign_coords({name: found.coords[name].variable for name in found.coords})

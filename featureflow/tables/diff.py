@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
+
+from featureflow.tables.labelled import sizes_of
 
 if TYPE_CHECKING:
     from featureflow.tables.parquet_files import StagedFile
@@ -34,6 +36,29 @@ class RowChanges:
     changed: int
 
 
+@dataclass(frozen=True, slots=True)
+class VariableChanges:
+    """Chunks of a grid's variable compared by place and by the digest of their values."""
+
+    name: str
+    chunks_shared: int
+    chunks_changed: int
+    chunks_added: int
+    chunks_removed: int
+
+    @property
+    def same(self) -> bool:
+        """Whether no chunk differs."""
+        return not (self.chunks_changed or self.chunks_added or self.chunks_removed)
+
+    def line(self) -> str:
+        """In words."""
+        return (
+            f"variable {self.name}: {self.chunks_shared:,} chunks shared, {self.chunks_changed:,} changed, "
+            f"{self.chunks_added:,} added, {self.chunks_removed:,} removed"
+        )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Diff:
     """The answer of :func:`diff`.
@@ -49,7 +74,11 @@ class Diff:
     rows
         None if it would have been too much to read.
     statistics
-        One line for each column whose statistics differ, before and after.
+        One line for each column (of a grid: variable) whose statistics differ, before and after.
+    variables
+        Of a grid, what changed in each variable; its rows are its chunks. Chunks that were cut otherwise are others.
+    sizes_before, sizes_after
+        Of a grid, its dimensions.
     """
 
     before: str
@@ -67,10 +96,16 @@ class Diff:
     rows_after: int
     rows: RowChanges | None
     statistics: pl.DataFrame
+    variables: tuple[VariableChanges, ...] = ()
+    sizes_before: dict[str, int] = field(default_factory=dict)
+    sizes_after: dict[str, int] = field(default_factory=dict)
 
     @property
     def same(self) -> bool:
         """Whether definition, schema and data are the same."""
+        if self.variables:
+            changed = self.definition or self._schema_changes() or self.sizes_before != self.sizes_after
+            return not changed and all(variable.same for variable in self.variables)
         return not (self.definition or self._schema_changes() or self.files_added or self.files_removed)
 
     def _schema_changes(self) -> list[str]:
@@ -86,6 +121,8 @@ class Diff:
             return ["no difference"]
         lines = [f"~ {c.path}: {c.before!r} -> {c.after!r}" for c in self.definition]
         lines += self._schema_changes()
+        if self.variables:
+            return lines + self._grid_lines()
         lines.append(f"rows: {self.rows_before:,} -> {self.rows_after:,}")
         if self.rows is not None:
             lines[-1] += (
@@ -100,6 +137,15 @@ class Diff:
                 f"partitions: {len(self.slices_changed):,} changed ({', '.join(shown)}), {self.slices_shared:,} shared"
             )
         return lines
+
+    def _grid_lines(self) -> list[str]:
+        old, new = self.sizes_before, self.sizes_after
+        moved = [
+            f"{dim} {old.get(dim, 'none')} -> {new.get(dim, 'none')}"
+            for dim in dict.fromkeys([*old, *new])
+            if old.get(dim) != new.get(dim)
+        ]
+        return [*([f"sizes: {', '.join(moved)}"] if moved else []), *(one.line() for one in self.variables)]
 
     def __repr__(self) -> str:
         """All lines."""
@@ -149,9 +195,37 @@ def diff(before: Table, after: Table) -> Diff:
         files_removed=len(removed),
         rows_before=before.rows,
         rows_after=after.rows,
-        rows=_row_changes(before, after, removed, added),
+        rows=None if after.is_grid else _row_changes(before, after, removed, added),
         statistics=_statistics(before, after),
+        variables=_variable_changes(before, after) if after.is_grid and before.is_grid else (),
+        sizes_before=sizes_of(before.record["arrays"]) if before.is_grid else {},
+        sizes_after=sizes_of(after.record["arrays"]) if after.is_grid else {},
     )
+
+
+def _variable_changes(before: Table, after: Table) -> tuple[VariableChanges, ...]:
+    old, new = _chunk_digests(before), _chunk_digests(after)
+    found = []
+    for name in dict.fromkeys([*after.schema.names, *before.schema.names]):
+        was, now = old.get(name, {}), new.get(name, {})
+        both = was.keys() & now.keys()
+        shared = sum(was[place] == now[place] for place in both)
+        found.append(
+            VariableChanges(name, shared, len(both) - shared, len(now.keys() - both), len(was.keys() - both))
+        )
+    return tuple(found)
+
+
+def _chunk_digests(table: Table) -> dict[str, dict[tuple[Any, ...], str]]:
+    """Digest of each chunk by variable and position; an edge chunk that grew is changed, not another one."""
+    places = [name for name in table.state.schema.names if name.endswith("_start")]
+    found: dict[str, dict[tuple[Any, ...], str]] = {}
+    for row in pl.DataFrame(table.to_arrow(["variable", "digest", *places], sort=False)).iter_rows(
+        named=True
+    ):
+        at = tuple((name, row[name]) for name in places if row[name] is not None)
+        found.setdefault(row["variable"], {})[at] = row["digest"]
+    return found
 
 
 def _compare(path: str, before: Any, after: Any) -> list[Changed]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from featureflow.tables.labelled import sizes_of
+
 if TYPE_CHECKING:
     from featureflow.tables.diff import Diff
     from featureflow.tables.store import Store
@@ -62,6 +64,8 @@ def _text(value: Any) -> str:
 
 def table_html(table: Table) -> str:
     """A version: what it is, its columns with their statistics."""
+    if table.is_grid:
+        return _grid_html(table)
     info = table.state.info
     tags = "".join(f" · {tag}" for tag in table.tags)
     size = f"{table.rows:,} rows · {size_text(table.bytes)} in {info.files:,} files"
@@ -74,6 +78,25 @@ def table_html(table: Table) -> str:
         role = roles.get(row["column"], "")
         rows.append([row["column"], row["type"], role, nulls, row["min"], row["max"], row["mean"]])
     header = ["column", "type", "", "null", "min", "max", "mean"]
+    body = grid(header, [[_short(v) for v in row] for row in rows], numbers=["null", "min", "max", "mean"])
+    return block(f"{table.name}@{table.version}", note, body)
+
+
+def _grid_html(table: Table) -> str:
+    """A version of a grid: its dimensions, its variables with units and statistics."""
+    arrays, info = table.record["arrays"], table.state.info
+    tags = "".join(f" · {tag}" for tag in table.tags)
+    sizes = " by ".join(f"{dim} {size:,}" for dim, size in sizes_of(arrays).items())
+    note = f"{sizes} · {info.rows:,} chunks · published {info.published[:16]}Z{tags}"
+    rows = []
+    for row in table.stats.iter_rows(named=True):
+        about = arrays["variables"][row["column"]]
+        values = row["count"] + row["nulls"]
+        nulls = f"{100 * row['nulls'] / values:.3g} %" if row["nulls"] else ""
+        dims = ", ".join(about["dims"])
+        numbers = [row["min"], row["max"], row["mean"]]
+        rows.append([row["column"], row["type"], dims, about.get("units") or "", nulls, *numbers])
+    header = ["variable", "type", "dimensions", "units", "null", "min", "max", "mean"]
     body = grid(header, [[_short(v) for v in row] for row in rows], numbers=["null", "min", "max", "mean"])
     return block(f"{table.name}@{table.version}", note, body)
 

@@ -16,6 +16,13 @@ from featureflow.core.expressions import Expression, compile_condition
 from featureflow.core.types import to_polars
 from featureflow.spec.suggest import did_you_mean
 from featureflow.tables import layout, versions
+from featureflow.tables.labelled import (
+    dense_dataset,
+    grid_schema,
+    grid_statistics,
+    open_grid,
+    sizes_text,
+)
 from featureflow.tables.parquet_files import StagedFile
 from featureflow.tables.pruning import Comparison, comparisons_of
 from featureflow.tables.reading import Scan, time_bound
@@ -23,6 +30,7 @@ from featureflow.tables.state import TableState
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 TimeBound = str | date | datetime | None
 """One end of a half-open time range; None is open, what has no zone is UTC."""
@@ -41,6 +49,8 @@ class Table:
     ``scan`` and ``to_dask`` give rows slice by slice, unsorted between files.
     Columns: all but the storage column (``day``, ``month``, ``year``), which comes when it is named in ``columns``.
     Errors: every byte that is read is verified; a flipped bit is a :class:`CorruptionError` naming the file.
+    Grids: values are arrays, opened by ``to_xarray``; rows, one for each variable and chunk, say where the chunk is,
+    its digest, count, extremes and mean, and are what the other readers give.
     """
 
     name: str
@@ -54,8 +64,13 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns and types, in order."""
-        return self.state.schema
+        """Columns and types, in order; of a grid its variables, with dimensions and units as metadata of each."""
+        return grid_schema(self.record["arrays"]) if self.is_grid else self.state.schema
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether this is a version of a grid: its values are arrays, its rows say where each chunk is."""
+        return bool(self.record.get("arrays"))
 
     @property
     def rows(self) -> int:
@@ -98,8 +113,11 @@ class Table:
     def stats(self) -> pl.DataFrame:
         """Count, nulls, least, greatest, mean and sum of every column, without reading data.
 
-        Extremes are text, because columns differ in type; times and dates are ISO 8601.
+        Extremes are text, because columns differ in type; times and dates are ISO 8601. Of a grid one line for each
+        variable, from what its chunks' rows say.
         """
+        if self.is_grid:
+            return grid_statistics(self.record["arrays"], self.to_arrow(sort=False))
         found = self.record["statistics"]
         text = [
             {"column": name, "type": str(self.schema.field(name).type), **found[name]}
@@ -125,7 +143,8 @@ class Table:
         TableError
             If the table has no such column, or its record has no lineage.
         """
-        self._check_columns([column])
+        if not self.is_grid:
+            self._check_columns([column])
         lineage = self.record.get("lineage")
         if not isinstance(lineage, dict) or column not in lineage:
             raise TableError(f"{self.name}@{self.version}: the build recorded no lineage of {column!r}.")
@@ -187,7 +206,7 @@ class Table:
         sort: bool = True,
     ) -> pa.Table:
         """Read into an Arrow table; parameters as :meth:`to_polars`."""
-        wanted = list(self.schema.names if columns is None else columns)
+        wanted = list(self.state.schema.names if columns is None else columns)
         order = [*self.keys, *([self.time] if self.time else [])] if sort else []
         condition, scan = self._scan(wanted, where, time)
         needed = list(dict.fromkeys([*wanted, *order, *(condition.columns if condition else ())]))
@@ -211,7 +230,7 @@ class Table:
         from polars.io.plugins import register_io_source
 
         _, scan = self._scan([], None, time)
-        names = list(self.schema.names)
+        names = list(self.state.schema.names)
 
         def source(
             columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch: int | None
@@ -225,7 +244,7 @@ class Table:
                 left = None if left is None else left - frame.height
                 yield frame if predicate is None else frame.filter(predicate)
 
-        schema = {field.name: to_polars(field.type) for field in self.schema}
+        schema = {field.name: to_polars(field.type) for field in self.state.schema}
         return register_io_source(source, schema=schema, is_pure=True)
 
     def to_dask(
@@ -242,7 +261,7 @@ class Table:
         """
         import dask.dataframe as dd
 
-        wanted = list(self.schema.names if columns is None else columns)
+        wanted = list(self.state.schema.names if columns is None else columns)
         _, scan = self._scan(wanted, where, time)
         groups = _groups(list(scan.pruned()))
         tables = [
@@ -256,6 +275,36 @@ class Table:
             _read_pandas, tables, columns=wanted, where=where, time=time, meta=meta, label=self.name
         )
 
+    def to_xarray(self, columns: Sequence[str] | None = None, *, chunks: Any = None) -> xr.Dataset:
+        """Open as an xarray Dataset: a grid's arrays lazily, a table's rows by keys and time.
+
+        Parameters
+        ----------
+        columns
+            Variables of the grid, or columns of the table, besides keys and time; all by default.
+        chunks
+            Of a grid: None reads from the store what is indexed, ``{}`` gives Dask arrays of the stored chunks.
+            Of a table: handed to :meth:`xarray.Dataset.chunk` if it is not None.
+
+        Raises
+        ------
+        TableError
+            For an unknown column; for a table without keys and time, whose rows have nulls or duplicates in them, or
+            whose array of all their combinations would be more than a hundred times its rows.
+        CorruptionError
+            When values are read whose bytes changed.
+
+        Notes
+        -----
+        Nulls: a combination of keys and time without a row is NaN, NaT or None; columns of integers and booleans are
+        floats and objects then, as in pandas. Time: UTC, without a zone, which xarray does not have.
+        Cost: of a grid only metadata is read.
+        """
+        if self.is_grid:
+            return open_grid(self, columns, chunks)
+        made = dense_dataset(self, columns)
+        return made if chunks is None else made.chunk(chunks)
+
     def sample(self, n: int = 1000, seed: int = 0, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Draw ``n`` rows without replacement, every row with the same chance; all rows if there are fewer.
 
@@ -264,7 +313,7 @@ class Table:
         Determinism: the same version, ``n`` and ``seed`` give the same rows, in storage order.
         Cost: reads the files that hold a drawn row.
         """
-        wanted = list(self.schema.names if columns is None else columns)
+        wanted = list(self.state.schema.names if columns is None else columns)
         self._check_columns(wanted)
         chosen = np.sort(np.random.default_rng(seed).choice(self.rows, min(n, self.rows), replace=False))
         ends = np.cumsum([file.rows for file in self.state.files])
@@ -295,12 +344,12 @@ class Table:
     def _field(self, name: str) -> pa.Field:
         if name == self.state.partition_column:
             return pa.field(name, layout.partition_type(self.state.partition))
-        return self.schema.field(name)
+        return self.state.schema.field(name)
 
     def _check_columns(self, names: Sequence[str]) -> None:
         for name in names:
-            if name not in self.schema.names and name != self.state.partition_column:
-                hint = did_you_mean(name, self.schema.names)
+            if name not in self.state.schema.names and name != self.state.partition_column:
+                hint = did_you_mean(name, self.state.schema.names)
                 raise TableError(f"{self.name}@{self.version}: no column {name!r}. {hint}")
 
     def _scan(
@@ -314,18 +363,18 @@ class Table:
                 condition = compile_condition(where, types)
             except ValueError as error:
                 raise TableError(f"{self.name}@{self.version}: where: {error}") from None
-            comparisons += comparisons_of(where, self.schema)
+            comparisons += comparisons_of(where, self.state.schema)
         return condition, self.scan_files(tuple(self.state.files), tuple(comparisons))
 
     def scan_files(self, files: tuple[StagedFile, ...], comparisons: tuple[Comparison, ...] = ()) -> Scan:
         """Scan of some of the version's files, for the rest of this room."""
         state = self.state
         versions.check_not_expired(self.url, self.name, state.info)
-        return Scan(self.url, self.schema, state.partition, state.partition_column, files, comparisons)
+        return Scan(self.url, state.schema, state.partition, state.partition_column, files, comparisons)
 
     def _all_fields(self) -> list[pa.Field]:
         column = self.state.partition_column
-        return [*self.schema, *([self._field(column)] if column else [])]
+        return [*self.state.schema, *([self._field(column)] if column else [])]
 
     def _time_range(self, time: tuple[TimeBound, TimeBound] | None) -> list[Comparison]:
         if time is None:
@@ -340,6 +389,8 @@ class Table:
 
     def __repr__(self) -> str:
         """One line."""
+        if self.is_grid:
+            return f"Table({self.name}@{self.version}: {sizes_text(self.record['arrays'])}, {self.url})"
         return (
             f"Table({self.name}@{self.version}: {self.rows:,} rows, {len(self.schema)} columns, {self.url})"
         )
