@@ -204,7 +204,9 @@ def _check_call(formula: Formula, node: ast.Call, name: str) -> None:
 
 _NODES: tuple[type[ast.AST], ...] = (
     *(ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Name, ast.Constant, ast.Load, ast.Tuple, ast.List),
-    *(ast.And, ast.Or, ast.Not, ast.In, ast.NotIn, ast.Is, ast.IsNot, *OPERATORS, *COMPARISONS),
+    *(ast.And, ast.Or, ast.Not, ast.In, ast.NotIn, ast.Is, ast.IsNot),
+    *OPERATORS,
+    *COMPARISONS,
 )
 
 

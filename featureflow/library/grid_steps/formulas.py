@@ -14,7 +14,7 @@ from featureflow.contracts.grid_step import Block, GridStep, StepMistake
 from featureflow.contracts.outlines import absent
 from featureflow.library.grid_steps.axes import coordinates_within
 from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
-from featureflow.library.grid_steps.expressions import parse
+from featureflow.library.grid_steps.expressions import Formula, parse
 from featureflow.library.grid_steps.shifting import with_missing
 
 Array = np.ndarray[Any, Any]
@@ -38,7 +38,7 @@ class Where(GridStep):
 
     def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
         """Integers become floats that have a NaN, as in xarray."""
-        condition = _parsed(self.expression, ("expression",)).check(cube, ("expression",))
+        condition = parsed(self.expression, ("expression",)).check(cube, ("expression",))
         if condition.dtype.kind != "b":
             text = f"{self.expression!r} is no condition but {condition.dtype}. Compare it with something."
             raise StepMistake(("expression",), text)
@@ -82,7 +82,7 @@ class Derive(GridStep):
         for name, text in self.expressions:
             if name in cube.coords or name in cube.sizes:
                 raise StepMistake((name,), f"{name!r} is a coordinate or a dimension. Choose another name.")
-            found = _parsed(text, (name,)).check(cube, (name,))
+            found = parsed(text, (name,)).check(cube, (name,))
             shape = [cube.sizes[dim] for dim in found.dims]
             cube = with_variables(cube, {name: absent(found.dims, shape, found.dtype)})
         return cube
@@ -134,7 +134,8 @@ def kept_where(data: xr.Dataset, condition: xr.Variable, chosen: list[str]) -> x
     return xr.Dataset(dict(found))
 
 
-def _parsed(text: str, place: tuple[str | int, ...]) -> Any:
+def parsed(text: str, place: tuple[str | int, ...]) -> Formula:
+    """Read an expression that stands at a place of a step."""
     try:
         return parse(text)
     except StepMistake as mistake:
