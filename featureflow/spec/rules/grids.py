@@ -73,7 +73,7 @@ def _periods(scope: Scope, path: Path, name: str, grid: GridFeature) -> Iterator
                 "period: all if that is meant.",
                 at_key=True,
             )
-        elif step.params.get("period") is not None and not learns_over(step):
+        elif step.params.get("period") is not None and learns_over(step) is None:
             yield Finding(
                 (*path, "steps", i, step.name, "period"),
                 f"nothing is fitted by {step.name} here. Remove it.",

@@ -364,3 +364,8 @@ def test_lookups_on_grids_take_all_variables_or_some() -> None:
 )
 def test_suffixes(path: str, expected: str) -> None:
     assert format_of(path) == expected
+
+
+def test_a_period_is_for_steps_that_learn_even_over_all_dimensions() -> None:
+    assert fitted("", "{standardize: {period: all}}") == "all"
+    assert fitted("", "{clip: {quantiles: [0.1, 0.9], period: all}}") == "all"
