@@ -40,6 +40,7 @@ SAME_VERSIONS = ("featureflow", "pyarrow", "polars", "numpy", "numba")
 
 #: Preparing workers takes seconds; one that does not answer for so long hangs.
 PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.5
 
 
 def own_versions() -> tuple[tuple[str, str | None], ...]:
@@ -177,7 +178,21 @@ def _install(client: Client, settings: WorkerSettings) -> dict[str, WorkerReport
 
 
 def _within_patience(client: Client, ask: Callable[[], dict[str, WorkerReport]]) -> dict[str, WorkerReport]:
-    """Ask all workers something, in a thread that nobody waits for at the end: Dask's calls have no limit of time."""
+    """Ask all workers something; again if one dies meanwhile, as long as the scheduler is there."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        answer = _answer(client, ask, deadline)
+        if not isinstance(answer, OSError):
+            return answer
+        time.sleep(_PAUSE_SECONDS)  # the client notices within it if it is the scheduler that is gone
+        if client.status != "running" or time.monotonic() > deadline:
+            raise lost("The Dask scheduler is gone, or one of its workers")
+
+
+def _answer(
+    client: Client, ask: Callable[[], dict[str, WorkerReport]], deadline: float
+) -> dict[str, WorkerReport] | OSError:
+    """What came back, in a thread that nobody waits for at the end: Dask's calls have no limit of time."""
     answers: list[dict[str, WorkerReport] | BaseException] = []
 
     def call() -> None:
@@ -188,19 +203,19 @@ def _within_patience(client: Client, ask: Callable[[], dict[str, WorkerReport]])
 
     thread = threading.Thread(target=call, name="featureflow-install", daemon=True)
     thread.start()
-    deadline = time.monotonic() + PATIENCE_SECONDS
     while thread.is_alive() and time.monotonic() < deadline and client.status == "running":
         thread.join(0.2)
-    if client.status != "running" or (answers and isinstance(answers[0], OSError)):
+    if client.status != "running":
         raise lost("The Dask scheduler is gone, or one of its workers")
     if not answers:
         raise Unreachable(
             f"Some worker of {', '.join(sorted(client.nthreads()))} has not answered for {PATIENCE_SECONDS:.0f} s. "
             "End it (a stopped process still holds its connection), and build again."
         )
-    if isinstance(answers[0], BaseException):
-        raise answers[0]
-    return answers[0]
+    answer = answers[0]
+    if isinstance(answer, BaseException) and not isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _made(settings: WorkerSettings) -> Iterable[WorkerPlugin | SchedulerPlugin]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from distributed.comm import CommClosedError
 
 from featureflow.core.errors import PlanError, Unreachable
 from featureflow.execute.clusters import environment, workers
@@ -24,6 +25,7 @@ from featureflow.execute.clusters.opening import (
 )
 from featureflow.execute.clusters.workers import (
     EnvironmentPlugin,
+    WorkerReport,
     WorkerSettings,
     refuse_other_versions,
     run_prepared,
@@ -417,3 +419,26 @@ def test_arrays_of_a_task_use_the_same_pages_and_the_end_of_the_task_gives_them_
     assert faults < 2048 * 10  # of 100 arrays, each of which would fault 2048 pages in
     assert held > 250_000_000
     assert left < 50_000_000
+
+
+def test_a_worker_that_dies_while_all_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others, and the one in its place, are asked again; a scheduler that is gone is told."""
+    monkeypatch.setattr(workers, "_PAUSE_SECONDS", 0.0)
+    client: Any = types.SimpleNamespace(status="running")
+    asked: list[int] = []
+
+    def ask() -> dict[str, WorkerReport]:
+        asked.append(1)
+        if len(asked) < 3:
+            raise CommClosedError("connection reset by peer")
+        return {"tcp://10.0.0.1:1": WorkerReport("")}
+
+    assert workers._within_patience(client, ask) == {"tcp://10.0.0.1:1": WorkerReport("")}
+    assert len(asked) == 3
+
+    def gone() -> dict[str, WorkerReport]:
+        client.status = "closed"
+        raise CommClosedError("connection reset by peer")
+
+    with pytest.raises(Unreachable, match="scheduler is gone"):
+        workers._within_patience(client, gone)
