@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from featureflow.observe.report import RunReport
     from featureflow.observe.spec_tests import SpecTestResult
     from featureflow.plan.dataset_nodes import CompiledDataset
+    from featureflow.plan.grid_nodes import CompiledGrid
     from featureflow.plan.nodes import CompiledTable
     from featureflow.spec.exports import Export
     from featureflow.tables.table import Table
@@ -129,6 +130,22 @@ class Project:
             If files are missing or do not have one schema.
         """
         return self._compiled(list(self.loaded.project.features)).tables
+
+    def compile_grids(self) -> dict[str, CompiledGrid]:
+        """Check all grids against the metadata of their sources; reads coordinates, no values.
+
+        Returns
+        -------
+        dict
+            Compiled grids by name, in the order in which they can be built; ``outline`` is an `xarray.Dataset` of
+            dimensions, coordinates, dtypes and attributes.
+
+        Raises
+        ------
+        SpecError, SourceError
+            As `compile`.
+        """
+        return self._compiled(list(self.loaded.project.grids)).grids
 
     def compile_datasets(self) -> dict[str, CompiledDataset]:
         """Type-check all datasets, and the tables and sources that they use.

@@ -13,7 +13,7 @@ from featureflow.cli.output import emit_json, look, say
 from featureflow.core.errors import FeatureflowError, SpecError
 from featureflow.observe.units import plural
 
-_TEMPLATES = ("fraud", "sensors")
+_TEMPLATES = ("fraud", "sensors", "imaging")
 
 
 @click.command(short_help="Make a small project that builds as it is.")
@@ -77,13 +77,16 @@ def validate(spec: str | None, target: str | None, as_json: bool) -> None:
         emit_json({"valid": False, "problems": [_problem(problem) for problem in error.problems]})
         raise click.exceptions.Exit(error.exit_code) from None
     project = loaded.project
-    counts = {name: len(getattr(project, name)) for name in ("sources", "features", "datasets", "tests")}
+    counts = {
+        name: len(getattr(project, name)) for name in ("sources", "features", "grids", "datasets", "tests")
+    }
     if as_json:
         emit_json({"valid": True, "project": project.project, **counts, "problems": []})
         return
     parts = [
         plural(counts["sources"], "source"),
         plural(counts["features"], "feature table"),
+        *([plural(counts["grids"], "grid")] if counts["grids"] else []),
         *([plural(counts["datasets"], "dataset")] if counts["datasets"] else []),
         plural(counts["tests"], "test"),
     ]
@@ -114,16 +117,19 @@ def compile_(spec: str | None, schema: bool, store: str | None, target: str | No
         describe_dataset_definition,
         describe_definition,
     )
+    from featureflow.observe.grids import describe_grid_definition
 
     project = Project(spec, store=store, target=target)
-    spec_names = [*project.loaded.project.features, *project.loaded.project.datasets]
+    named = project.loaded.project
+    spec_names = [*named.features, *named.grids, *named.datasets]
     found = compile_names(project.loaded, spec_names, project.scratch)
     tables = [describe_definition(table) for table in found.tables.values()]
+    grids = [describe_grid_definition(one) for one in found.grids.values()]
     datasets = [describe_dataset_definition(one) for one in found.datasets.values()]
     if as_json:
-        emit_json({"tables": tables, "datasets": datasets})
+        emit_json({"tables": tables, "grids": grids, "datasets": datasets})
     else:
-        click.echo(definitions_text([*tables, *datasets], **look()))
+        click.echo(definitions_text([*tables, *grids, *datasets], **look()))
 
 
 @click.command(short_help="The spec's own tests, in seconds.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featureflow.core.types import type_name
 from featureflow.observe.datasets import deciding_columns
+from featureflow.observe.grids import grid_definition_facts
 from featureflow.observe.terminal import Paint, clip, table, wrap
 from featureflow.observe.units import plural
 
@@ -134,22 +135,29 @@ def definitions_text(
     brush = paint or Paint()
     blocks = []
     for entry in described:
-        dataset = entry.get("kind") == "dataset"
-        head = brush(entry["name"], "bold") + ("   dataset" if dataset else "")
+        kind = entry.get("kind", "table")
+        head = brush(entry["name"], "bold") + ("" if kind == "table" else f"   {kind}")
         head += brush(f"   definition {entry['definition_hash'][:12]}", "dim")
-        facts = _dataset_facts(entry) if dataset else _table_facts(entry)
+        facts = _FACTS[kind](entry)
         lines = [head, *wrap("  " + " · ".join(facts), limit, "  "), ""]
-        lines += table(
-            [(c["name"], c["type"], c["role"], ", ".join(c["from"])) for c in entry["columns"]],
-            ("column", "type", "what", "comes from"),
-            limit=limit,
-            paint=brush,
-            indent="  ",
-        )
+        headers, rows = _columns(entry)
+        lines += table(rows, headers, limit=limit, paint=brush, indent="  ")
         for notice in entry.get("notices", ()):
             lines += wrap(f"  · {notice}", limit, "    ")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _columns(entry: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Headers and rows of what an entry has."""
+    if entry.get("kind") == "grid":
+        rows = [
+            (c["name"], c["type"], ", ".join(c["dims"]), c["units"] or "-", ", ".join(c["from"]))
+            for c in entry["columns"]
+        ]
+        return ("variable", "type", "dimensions", "units", "comes from"), rows
+    columns = [(c["name"], c["type"], c["role"], ", ".join(c["from"])) for c in entry["columns"]]
+    return ("column", "type", "what", "comes from"), columns
 
 
 def _table_facts(entry: dict[str, Any]) -> list[str]:
@@ -172,6 +180,9 @@ def _dataset_facts(entry: dict[str, Any]) -> list[str]:
         facts.append(f"split by {entry['split']['by']}: {', '.join(entry['split']['parts'])}")
     facts += [f"encoded: {', '.join(entry['encoded'])}"] if entry["encoded"] else []
     return [*facts, plural(len(entry["columns"]), "column")]
+
+
+_FACTS = {"table": _table_facts, "dataset": _dataset_facts, "grid": grid_definition_facts}
 
 
 def lineage_text(

@@ -123,19 +123,20 @@ def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[_Edge]]:
         rank = 2
         for item in entry["reads"]:
             dashed = item["use"] == "look-up"
-            if item["kind"] == "table" and item["name"] in tables:
+            if item["kind"] in ("table", "grid") and item["name"] in tables:
                 start = f"commit:{item['name']}"
                 # A table that has nothing to do has no commit; its files are read all the same.
                 start = start if start in boxes else f"table:{item['name']}"
                 rank = max(rank, boxes[start].rank + 1)
             else:
-                rekey = bool(entry["compute"]) and not dashed
+                rekey = bool(entry["compute"]) and not dashed and entry.get("kind") != "grid"
                 detail = details.get(item["name"], {})
                 spine = name if entry.get("kind") == "dataset" and item["use"] == "rows" else None
                 start = _source_boxes(boxes, edges, item, detail, rekey=rekey, spine=spine)
             edges.append(_Edge([start, key], dashed))
         change = entry["change"]
-        about = f"dataset, {change}" if entry.get("kind") == "dataset" else change
+        kind = entry.get("kind", "table")
+        about = change if kind == "table" else f"{kind}, {change}"
         boxes[key] = _Box(key, rank, change, (name, about, _work(entry)))
         if entry["publishes"]:
             version = (entry["version"] or 0) + 1
@@ -184,11 +185,16 @@ def _work(entry: dict[str, Any]) -> str:
     work = f"{plural(len(entry['compute']), 'slice')} × {plural(entry['buckets'], 'bucket')}"  # noqa: RUF001
     if entry.get("kind") == "dataset":
         work = plural(entry["buckets"], "piece")
+    if entry.get("kind") == "grid":
+        work = plural(entry["estimate"]["chunks_computed"], "chunk")
     tasks = entry["estimate"].get("tasks")
     return f"{plural(tasks, 'task')}: {work}" if tasks else work
 
 
 def _written(entry: dict[str, Any]) -> str:
+    if entry.get("kind") == "grid":
+        kept = entry["estimate"]["chunks_reused"]
+        return f"{plural(kept, 'chunk')} kept" if kept else ""
     kept = f"{plural(len(entry['reuse']), 'slice')} kept" if entry["reuse"] else ""
     rows = entry["estimate"].get("rows_computed")
     return ", ".join(part for part in (f"~{short_count(rows)} rows" if rows else "", kept) if part)

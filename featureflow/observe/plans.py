@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featureflow.library.aggregations.history import history_of
 from featureflow.observe import html
+from featureflow.observe.grids import describe_grid, grid_facts
 from featureflow.observe.report import CHANGE_STYLES
 from featureflow.observe.terminal import Paint, text_width, wrap
 from featureflow.observe.units import plural, size
@@ -53,6 +54,7 @@ def describe_build(plan: BuildPlan) -> dict[str, Any]:
         kept = set(entry["reuse"])
         files = [] if state is None else [_label(label, entry["partition"]) for label, _ in state.units]
         entry["estimate"]["files_reused"] = sum(label in kept for label in files)
+    described["tables"][:0] = [describe_grid(grid.plan) for grid in plan.grids]
     for dataset in plan.datasets:
         entry = dataset.describe()
         described["tables"].append(entry)
@@ -177,7 +179,8 @@ def to_build(entries: Iterable[dict[str, Any]]) -> str:
 
 
 def _why(entry: dict[str, Any]) -> str:
-    return f"dataset: {entry['reason']}" if entry.get("kind") == "dataset" else str(entry["reason"])
+    kind = entry.get("kind", "table")
+    return str(entry["reason"]) if kind == "table" else f"{kind}: {entry['reason']}"
 
 
 def _table_lines(entry: dict[str, Any], column: int, limit: int, brush: Paint) -> list[str]:
@@ -202,6 +205,8 @@ def _table_lines(entry: dict[str, Any], column: int, limit: int, brush: Paint) -
 
 
 def _facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    if entry.get("kind") == "grid":
+        return grid_facts(entry)
     facts = [("compute", _compute_text(entry))]
     if entry["reuse"] or entry["drop"]:
         kept = plural(len(entry["reuse"]), "slice")

@@ -59,7 +59,7 @@ def apply_links(
     Nothing is kept longer than the next step needs it.
     """
     steps: list[tuple[int, Needs]] = list(grid.walk_back(region, until))[::-1]
-    targets = [needs.region for _, needs in steps[1:]] + [region]
+    targets = [*(needs.region for _, needs in steps[1:]), *([region] if steps else [])]
     first = steps[0][1].region if steps else region
     data = _cut(block, first)
     for (i, needs), target in zip(steps, targets, strict=True):

@@ -85,7 +85,9 @@ class Fits:
         if (link, tile) not in self.fused:
             try:
                 return unpack(read_bytes(path), path)
-            except (FileNotFoundError, CorruptionError):
+            except (FileNotFoundError, CorruptionError) as error:
+                if isinstance(error, CorruptionError):
+                    delete(path)  # the next build makes it again
                 if not contains(block.region, fit_box(self.grid, link, tile)):
                     raise ComputeError(
                         f"{path}: what step {self.grid.links[link].name!r} learned is gone or damaged. Build again."
@@ -95,7 +97,7 @@ class Fits:
             link,
             [partial_of(self.grid, link, one, block) for one in fit_cells(self.grid, link, tile)],
         )
-        write_atomic(path, pack(learned))
+        write_atomic(path, pack(learned), durable=False)
         return learned
 
 
@@ -138,7 +140,7 @@ def run_fit(work: FitWork, fits: Fits) -> None:
         del read
         parts += [partial_of(fits.grid, work.link, cell, block) for cell in run]
     if work.whole:
-        write_atomic(work.path, pack(finished(fits.grid, work.link, parts)))
+        write_atomic(work.path, pack(finished(fits.grid, work.link, parts)), durable=False)
     else:
         for i, part in enumerate(parts):
             write_atomic(f"{work.path}-{i}.npz", pack(part), durable=False)
@@ -147,7 +149,7 @@ def run_fit(work: FitWork, fits: Fits) -> None:
 def combine_fit(grid: CompiledGrid, link: int, paths: tuple[str, ...], path: str) -> None:
     """Put sums together that several tasks made, in the cells' order, and write what is learned from them."""
     parts = [unpack(read_bytes(one), one) for one in paths]
-    write_atomic(path, pack(finished(grid, link, parts)))
+    write_atomic(path, pack(finished(grid, link, parts)), durable=False)
     for one in paths:
         delete(one)
 
