@@ -31,7 +31,7 @@ WINDOWS = "1h, 1d, 7d, 30d"
 #: Measured: mapping an exchange file and finding one batch in it.
 OPEN_SECONDS = 0.16e-3
 #: Measured by simulation.py: the driver's memory with nothing, for a source file of 8 row groups, for an output file.
-DRIVER_BASE, DRIVER_FILE, DRIVER_UNIT = 0.36e9, 2100, 4200
+DRIVER_BASE, DRIVER_FILE, DRIVER_UNIT = 0.36e9, 2100, 4000
 #: The source: stored bytes of a row, of which a table needs a few columns, in files of so many row groups.
 RAW_ROW, COLUMNS, FILE_BYTES, GROUPS, DAYS = 100, 3, 128 << 20, 8, 365
 
