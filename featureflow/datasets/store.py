@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from featureflow.core import storage
@@ -122,6 +123,6 @@ class Store(TableStore):
         return store_html(self)
 
 
-def open(url: str) -> Store:  # noqa: A001  `featureflow.open` is its public name
+def open(url: str | PathLike[str]) -> Store:  # noqa: A001  `featureflow.open` is its public name
     """Open the store at a folder or URL; nothing is read until something is asked for."""
     return Store(str(url).rstrip("/") or "/")

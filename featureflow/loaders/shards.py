@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def load_shards(path: str, *, cache: str | None = None, verify: bool = True) -> Shards:
+def load_shards(path: str | os.PathLike[str], *, cache: str | None = None, verify: bool = True) -> Shards:
     """Open exported shards of any format.
 
     Parameters
@@ -49,7 +49,7 @@ def load_shards(path: str, *, cache: str | None = None, verify: bool = True) -> 
     -----
     Cost: one small file is read. A checksum takes about as long as reading the file from memory.
     """
-    url, text = find_export(path)
+    url, text = find_export(os.fspath(path))
     source = FileSource(url, text, cache=ShardCache(cache), verify=verify)
     check_balance(source.manifest, url)
     return Shards(source, manifest=source.manifest)

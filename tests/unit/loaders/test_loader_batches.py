@@ -62,7 +62,7 @@ def test_shards_say_what_they_are(export):
 def test_a_folder_of_versions_gives_the_highest_that_is_finished(tmp_path):
     for version in ("1", "2", "10"):
         write_export(tmp_path / "d" / version, {"all": [numbered(int(version), 3)]})
-    assert load_shards(str(tmp_path / "d")).to_pandas()["key"].tolist() == [10, 11, 12]
+    assert load_shards(tmp_path / "d").to_pandas()["key"].tolist() == [10, 11, 12]
     (tmp_path / "d" / "10" / "manifest.json").unlink()
     assert load_shards(str(tmp_path / "d")).to_pandas()["key"].tolist() == [2, 3, 4]
     for version in ("1", "2"):
