@@ -20,6 +20,8 @@ from featureflow.contracts.cube import Region, whole
 from featureflow.contracts.grid_step import KNOWN_AT, Block, FittedStep, GridStep
 from featureflow.contracts.outlines import outline_of
 
+#: boxes of a partition that are computed: more of them find nothing that more examples do not
+AT_MOST = 6
 CALENDARS = ("days", "gaps", "hours", "noleap", "360_day")
 
 
@@ -232,7 +234,9 @@ def check_step(
     full = run_step(step, data, others=others, fitted=fitted)
     if expected is not None:
         assert_equals_xarray(full, expected, rtol, atol)
-    for region in partitions(draw, full.sizes):
+    regions = partitions(draw, full.sizes)
+    for at in np.random.default_rng(len(regions)).permutation(len(regions))[:AT_MOST]:
+        region = regions[at]
         part = run_step(step, data, region, others=others, fitted=fitted)
         assert_same_bytes(part, full, region)
     return full

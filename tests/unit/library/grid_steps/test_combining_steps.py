@@ -15,7 +15,7 @@ from featureflow.contracts.outlines import outline_of
 from featureflow.library.grid_steps.registry import make_step
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cubes(dtypes=("float32", "int16")), st.data())
 def test_mask(cube, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -42,7 +42,7 @@ def test_mask(cube, data):
     check_step(step, cube, expected, data.draw, others={"land": land})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cubes(), st.data())
 def test_merge(cube, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -68,7 +68,7 @@ def test_merge(cube, data):
     check_step(step, cube, expected[[*cube.data_vars, "m_a", "m_c"]], data.draw, others={"more": other})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cubes(least={"time": 3}), st.data())
 def test_concat(cube, data):
     a, b = sorted(data.draw(st.lists(st.integers(1, cube.sizes["time"] - 1), min_size=2, max_size=2)))
@@ -79,7 +79,7 @@ def test_concat(cube, data):
     check_step(step, first, cube, data.draw, others=others)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(cubes(dtypes=("float32",), extra=False), st.data())
 def test_concat_along_a_new_dimension(cube, data):
     wide = (cube * 2).astype("f8", keep_attrs=True).assign_attrs(cube.attrs)
@@ -94,7 +94,7 @@ def test_concat_along_a_new_dimension(cube, data):
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(cubes(), st.data())
 def test_fill(cube, data):
     method = data.draw(st.sampled_from(["constant", "ffill", "linear"]))

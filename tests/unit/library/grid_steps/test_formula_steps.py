@@ -71,7 +71,7 @@ def plainly(text: str, cube: xr.Dataset) -> xr.DataArray:
         return xr.DataArray(eval(text, {**functions, "where": where, "abs": abs, **names}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cubes(inf=True, extra=False), formulas(), st.data())
 def test_derive_equals_plain_xarray(cube, text, data):
     step = make_step("derive", {"expressions": {"new": text, "later": "new * 2"}})
@@ -93,7 +93,7 @@ def test_derive_equals_plain_xarray(cube, text, data):
     assert full.new.attrs == {}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cubes(dtypes=("float32", "float64", "int16", "int32")), st.data())
 def test_where(cube, data):
     limit = data.draw(st.floats(-60, 60))
@@ -218,7 +218,7 @@ def test_a_condition_must_be_one_and_must_fit():
         make_step("derive", {"expressions": {"y": "a"}}).outline(cube, {})
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(cubes(dtypes=("float32", "float64", "int16")), st.sampled_from(["float32", "float64"]), st.data())
 def test_cast(cube, dtype, data):
     step = make_step("cast", {"dtype": dtype, "each": None})

@@ -21,7 +21,7 @@ def bare(cube: xr.Dataset) -> xr.Dataset:
     return cube.drop_attrs()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(cube=cubes(dtypes=("float32", "float64", "int16", "int32")), data=st.data())
 def test_lag_replaces_values(cube, data):
     n, dim = data.draw(st.integers(-5, 30)), data.draw(st.sampled_from(["time", "lat"]))
@@ -29,7 +29,7 @@ def test_lag_replaces_values(cube, data):
     check_step(step, cube, cube.shift({dim: n}), data.draw)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(cube=cubes(), data=st.data())
 def test_lags_beside_the_values(cube, data):
     lags = data.draw(st.lists(st.integers(0, 8), min_size=1, max_size=3, unique=True))
@@ -38,7 +38,7 @@ def test_lags_beside_the_values(cube, data):
     check_step(step, cube, expected, data.draw)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(cube=cubes(dtypes=("float32", "float64", "int16"), least={"time": 4}, inf=True), data=st.data())
 def test_diff(cube, data):
     n = data.draw(st.integers(1, 3))
@@ -48,7 +48,7 @@ def test_diff(cube, data):
     check_step(make_step("diff", {"dim": "time", "n": n}), cube, expected, data.draw)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     cube=cubes(dtypes=("float32", "float64", "int16"), least={"time": 3, "lat": 3, "lon": 3}, inf=True),
     data=st.data(),
@@ -70,7 +70,7 @@ def test_gradient(cube, data):
 
 
 @pytest.mark.parametrize("op", ["sum", "mean", "min", "max"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(cube=cubes(dtypes=("float32", "float64", "int16")), data=st.data())
 def test_cumulative(op, cube, data):
     dim = data.draw(st.sampled_from(["time", "lon"]))

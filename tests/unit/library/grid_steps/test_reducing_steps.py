@@ -28,7 +28,7 @@ def plainly(data: xr.Dataset, compute, op: str) -> xr.Dataset:
 
 
 @pytest.mark.parametrize("op", OPS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(cube=cubes(dtypes=("float32", "float64", "int16")), data=st.data())
 def test_reduce(op, cube, data):
     dims = data.draw(st.sampled_from([("time",), ("lat", "lon"), ("time", "lon"), None]))
@@ -45,7 +45,7 @@ def test_reduce(op, cube, data):
 
 
 @pytest.mark.parametrize("op", ["first", "last"])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(cube=cubes(), data=st.data())
 def test_reduce_to_the_first_and_the_last_value(op, cube, data):
     step = make_step("reduce", {"dims": ["time"], "op": op, "ddof": 0, "variables": ["a"]})
@@ -56,7 +56,7 @@ def test_reduce_to_the_first_and_the_last_value(op, cube, data):
     assert full.b.dims == ("lon", "time")
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cube=cubes(dtypes=("float32", "float64", "int16")), data=st.data())
 def test_percentile(cube, data):
     shares = data.draw(
@@ -86,7 +86,7 @@ def test_a_quantile_between_infinities_is_infinite():
 
 
 @pytest.mark.parametrize("by", ["month", "dayofyear", "hour", "year", "season"])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(cube=cubes(dtypes=("float32", "float64", "int16"), extra=False), data=st.data())
 def test_groupby(by, cube, data):
     op = data.draw(st.sampled_from([*OPS, "first", "last"]))

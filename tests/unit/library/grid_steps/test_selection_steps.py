@@ -23,7 +23,7 @@ def between(low, high):
     return {"kind": "range", "from": low, "to": high}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cubes(), st.data())
 def test_select_a_range_of_any_coordinate(cube, data):
     ends = sorted(data.draw(st.lists(st.integers(0, cube.sizes["lat"] - 1), min_size=2, max_size=2)))
@@ -34,7 +34,7 @@ def test_select_a_range_of_any_coordinate(cube, data):
     check_step(select(lat=between(low, high), time=between(first, last)), cube, expected, data.draw)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cubes(), st.data())
 def test_select_labels_and_nearest_ones(cube, data):
     places = data.draw(st.lists(st.integers(0, cube.sizes["lon"] - 1), min_size=1, max_size=5))
@@ -47,7 +47,7 @@ def test_select_labels_and_nearest_ones(cube, data):
     check_step(step, cube, expected, data.draw)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cubes(), st.data())
 def test_isel(cube, data):
     n = cube.sizes["time"]
