@@ -245,6 +245,26 @@ def oracle_sides(centres: list[float], value: float) -> list[tuple[int, float]]:
     return [(low, 1 - share), (high, share)]
 
 
+def test_half_way_is_the_cell_of_the_larger_coordinate_and_half_a_cell_outside_is_the_end() -> None:
+    for centres in ([44.0, 46.0, 48.0], [48.0, 46.0, 44.0]):
+        data = xr.Dataset({"v": (("y",), np.array(centres))}, {"y": centres})
+        asked_for = [45.0, 47.0, 43.0, 49.0, 42.999, 49.001, 46.999]
+        (found,) = look_up_points(
+            lookup_of(data, {"y": "y"}), cube_of(data, y=2), {"y": pa.array(asked_for)}, None
+        )
+        assert found.to_pylist() == [46.0, 48.0, 44.0, 48.0, None, None, 46.0]
+
+
+def test_uneven_axes_are_searched() -> None:
+    rng = np.random.default_rng(5)
+    centres = np.cumsum(rng.choice([0.01, 1.0, 50.0], 200))
+    data = xr.Dataset({"v": (("y",), np.arange(200))}, {"y": centres})
+    values = np.concatenate([rng.uniform(centres[0], centres[-1], 2000), centres])
+    (found,) = look_up_points(lookup_of(data, {"y": "y"}), cube_of(data, y=7), {"y": pa.array(values)}, None)
+    expected = [oracle_cell(centres.tolist(), float(value)) for value in values]
+    assert found.to_pylist() == expected
+
+
 # ------------------------------------------------------------ what is read
 
 
