@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import xarray as xr
@@ -179,7 +179,7 @@ class Coarsen(GridStep):
 
     sizes: dict[str, int]
     op: str = "mean"
-    boundary: str = "exact"
+    boundary: Literal["exact", "trim", "pad"] = "exact"
     ddof: int = 0
 
     @classmethod
@@ -244,7 +244,7 @@ class Coarsen(GridStep):
         sizes = {dim: size for dim, size in self.sizes.items() if dim in numbers.sizes}
         found = {
             name: c.values for name, c in numbers.coarsen(sizes, boundary=self.boundary).mean().coords.items()
-        }  # type: ignore[attr-defined]
+        }
         for name in model_times:  # xarray can't fill their last block
             found[name] = _middles(
                 plain[name].values, self.sizes[str(name)], self._length(str(name), plain[name].size)

@@ -188,7 +188,7 @@ class ClipToQuantiles(LearningStep):
                     found[f"{name}:{end}"] = ((), np.float64(limit))
         return xr.Dataset(found)
 
-    def compare(self, table: Values, groups: Values, learned: Sequence[Values], out: Values) -> None:
+    def compare(self, table: Values, groups: Values, learned: Sequence[Values], out: Values) -> None:  # noqa: ARG002
         """Clip rows to the limits of their columns."""
         low, high = (np.asarray(one[0], out.dtype) for one in learned)
         np.clip(table, low, high, out=out)

@@ -23,7 +23,7 @@ Period = str | tuple[Any, Any] | None
 
 def period_of(given: Any) -> Period:
     """Read a period as a spec has it, so that steps can be compared and shown."""
-    return tuple(given) if isinstance(given, list | tuple) else given  # type: ignore[return-value]
+    return tuple(given) if isinstance(given, list | tuple) else given
 
 
 class LearningStep(FittedStep):
@@ -67,8 +67,8 @@ class LearningStep(FittedStep):
         if times and self.period is None:
             raise StepMistake(
                 ("period",),
-                f"it learns over {times[0]!r}, so what it learns from must be stated, or the past"
-                " would know the future. Give period: [from, to], select that dimension with both ends before, or say period: all.",
+                f"it learns over {times[0]!r}, so what it learns from must be stated, or the past would know the"
+                " future. Give period: [from, to], select that dimension with both ends before, or say period: all.",
             )
         if isinstance(self.period, tuple) and not times:
             raise StepMistake(

@@ -37,6 +37,8 @@ STEPS: dict[str, tuple[str, str]] = {
     "normalize": ("scaling", "Normalize"),
     "standardize": ("scaling", "Standardize"),
     "clip": ("clipping", "Clip"),
+    "regrid": ("regridding", "Regrid"),
+    "zonal": ("zones", "Zonal"),
 }
 
 

@@ -98,7 +98,7 @@ def test_scales(name, cube, data):
     ddof = data.draw(st.integers(0, 1)) if name == "standardize" else 0
     to = data.draw(st.sampled_from([(0.0, 1.0), (-1.0, 3.0)])) if name == "normalize" else (0.0, 1.0)
     step = make_step(name, {"dims": dims, "period": "all", "to": list(to), "ddof": ddof, "variables": None})
-    wide, over = cube.astype("f8"), [d for d in (dims or cube.dims)]
+    wide, over = cube.astype("f8"), list(dims or cube.dims)
     cells = {"time": data.draw(st.integers(1, 24)), "lat": 2, "lon": 3}
     full = check_step(step, cube, None, data.draw, chunks=cells)
     for one in cube.data_vars:
