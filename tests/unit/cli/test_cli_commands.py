@@ -360,7 +360,7 @@ def test_verify_of_no_such_table(project: Path) -> None:
     assert invoke("verify", "spent").exit_code == 1
 
 
-@pytest.mark.parametrize("template", ["fraud", "sensors"])
+@pytest.mark.parametrize("template", ["fraud", "sensors", "imaging"])
 def test_init_makes_a_valid_project_and_overwrites_nothing(
     template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
