@@ -6,6 +6,7 @@
     ├── SpecError                    2   the YAML is wrong; carries every problem found
     ├── PlanError                    2   the spec is right, but can't be built as asked (over budget, cycle)
     ├── SourceError                  1   raw data is not what the spec says (schema, value, missing file)
+    │   └── CubeMistake              2   N-d data and the spec of their source do not fit; told as a problem of the spec
     ├── ComputeError                 1   a task failed
     │   ├── FrameError               1   a frame that an encoder was given; a ValueError, too, as scikit-learn's are
     │   └── FetchFailed              1   exchange files are gone with their host; the driver makes them again
@@ -79,6 +80,28 @@ class PlanError(FeatureflowError):
 
 class SourceError(FeatureflowError):
     """Raw data does not have the declared schema or values."""
+
+
+class CubeMistake(SourceError):
+    """N-d data can't be used as the spec of their source says.
+
+    Parameters
+    ----------
+    place
+        Below the source in the spec, ``("chunks", "day")``.
+    message
+        What was given, what is wrong and what to do.
+    """
+
+    exit_code = 2
+
+    def __init__(self, place: tuple[str | int, ...], message: str) -> None:
+        super().__init__(place, message)
+        self.place, self.message = place, message
+
+    def __str__(self) -> str:
+        """The message; the problem of a spec shows the place."""
+        return self.message
 
 
 class ComputeError(FeatureflowError):

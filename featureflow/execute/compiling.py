@@ -87,12 +87,19 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
 
 
 def _compile_grids(loaded: LoadedProject, names: list[str], problems: list[Problem]) -> dict[str, CompiledGrid]:
+    from featureflow.core.errors import CubeMistake
     from featureflow.library.cubes.registry import open_cube
     from featureflow.plan.compile_grid import compile_grids
 
     sources = loaded.project.sources
     needed = dict.fromkeys(one for name in names for one in sources_of(loaded.project, name))
-    cubes = {name: open_cube(name, sources[name], str(loaded.root)) for name in needed if sources[name].is_grid}
+    cubes: dict[str, Cube] = {}
+    for name in needed:
+        if sources[name].is_grid:
+            try:
+                cubes[name] = open_cube(name, sources[name], str(loaded.root))
+            except CubeMistake as mistake:
+                problems.append(loaded.problem(("sources", name, *mistake.place), mistake.message))
     return compile_grids(loaded, cubes, names, problems)
 
 

@@ -20,6 +20,8 @@ def make(cls):
         return cls([PROBLEM])
     if cls is errors.FetchFailed:
         return cls("manifest", ("a.arrow",), "its host is gone")
+    if cls is errors.CubeMistake:
+        return cls(("chunks", "day"), "what is wrong; what to do")
     return cls("what is wrong; what to do")
 
 

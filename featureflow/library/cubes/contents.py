@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from featureflow.core.errors import SourceError
+from featureflow.core.errors import CubeMistake, SourceError
 
 #: a coordinate of several dimensions with more values is read like a variable: outlines are sent to every task
 LARGEST_COORDINATE = 1 << 22
@@ -124,9 +124,10 @@ def check_coordinate(name: str, values: np.ndarray[Any, Any], where: str) -> Non
         return
     missing = np.flatnonzero(_missing(values))
     if missing.size:
-        raise SourceError(
+        raise CubeMistake(
+            (),
             f"{where}: coordinate {name!r} has no value at position {missing[0]}. Every place along a dimension needs "
-            "one: repair the source, or leave the coordinate out."
+            "one: repair the source, or leave the coordinate out.",
         )
     if values.size < 2:
         return
@@ -137,14 +138,16 @@ def check_coordinate(name: str, values: np.ndarray[Any, Any], where: str) -> Non
         return
     at = int(wrong[0])
     if values[at] == values[at + 1]:
-        raise SourceError(
+        raise CubeMistake(
+            (),
             f"{where}: coordinate {name!r} has {_shown(values[at])} twice, at positions {at} and {at + 1}. A value "
-            "names one place: remove the repetition from the source."
+            "names one place: remove the repetition from the source.",
         )
-    raise SourceError(
+    raise CubeMistake(
+        (),
         f"{where}: coordinate {name!r} is not sorted: {_shown(values[at])} at position {at} is followed by "
         f"{_shown(values[at + 1])}, where it {'rose' if rising else 'fell'} before. Write the source sorted "
-        f"along {name!r} (xarray: .sortby({name!r}))."
+        f"along {name!r} (xarray: .sortby({name!r})).",
     )
 
 
@@ -152,9 +155,10 @@ def _no_repeats(name: str, values: np.ndarray[Any, Any], where: str) -> None:
     seen: dict[Any, int] = {}
     for at, value in enumerate(values.tolist()):
         if value in seen:
-            raise SourceError(
+            raise CubeMistake(
+                (),
                 f"{where}: coordinate {name!r} has {value!r} twice, at positions {seen[value]} and {at}. A value names "
-                "one place: remove the repetition from the source."
+                "one place: remove the repetition from the source.",
             )
         seen[value] = at
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from featureflow.core import storage
-from featureflow.core.errors import SourceError
+from featureflow.core.errors import CubeMistake, SourceError
 from featureflow.library.cubes.errors import opening
 from featureflow.library.cubes.files import FilePart
 from featureflow.library.cubes.lazy import LazyArray, lazy_variable, needed
@@ -232,6 +232,7 @@ def of_one_series(parts: Sequence[DicomPart], group: str | None) -> list[DicomPa
         return next(iter(found.values()))
     listed = "; ".join(f"{uid} ({kinds[uid]}, {len(files)} files)" for uid, files in found.items())
     what = f"there are {len(found)} series" if group is None else f"there is no series {group!r}"
-    raise SourceError(
-        f"source {parts[0].source!r}: {what}. Choose one by `options: {{group: <series>}}`: {listed or 'none'}."
+    raise CubeMistake(
+        ("options", "group"),
+        f"source {parts[0].source!r}: {what}. Choose one by `options: {{group: <series>}}`: {listed or 'none'}.",
     )

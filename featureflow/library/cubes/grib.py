@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from featureflow.core import storage
-from featureflow.core.errors import SourceError
+from featureflow.core.errors import CubeMistake, SourceError
 from featureflow.library.cubes.files import FilePart
 from featureflow.library.cubes.lazy import downloaded, needed
 
@@ -39,9 +39,10 @@ class GribPart(FilePart):
             )
         except cfgrib.DatasetBuildError as error:
             said = " ".join(str(error).split())
-            raise SourceError(
+            raise CubeMistake(
+                ("options", "group"),
                 f"{self.where}: holds messages that are of no one cube: {said}. Choose those of one kind by `options: "
-                "{group: 'typeOfLevel=surface'}` (several keys with commas between them)."
+                "{group: 'typeOfLevel=surface'}` (several keys with commas between them).",
             ) from error
         if not raw.data_vars:
             raise SourceError(
@@ -55,8 +56,9 @@ class GribPart(FilePart):
         given = dict(self.options).get("group")
         pairs = [pair.partition("=") for pair in str(given).split(",")] if given else []
         if any(not equals for _, equals, _ in pairs):
-            raise SourceError(
-                f"{self.where}: `options.group` of GRIB is `key=value`, such as typeOfLevel=surface."
+            raise CubeMistake(
+                ("options", "group"),
+                f"{self.where}: `options.group` of GRIB is `key=value`, such as typeOfLevel=surface.",
             )
         return {key.strip(): _value(value.strip()) for key, _, value in pairs}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from featureflow.core.errors import SourceError
+from featureflow.core.errors import CubeMistake
 from featureflow.library.cubes.contents import Contents, Stored, check_coordinates
 from featureflow.library.cubes.stored import Part, StoredCube
 
@@ -29,7 +29,7 @@ def cube_of(
 
     Raises
     ------
-    SourceError
+    CubeMistake
         If two parts do not fit together (names both), or a coordinate can't be used.
     """
     contents = [part.contents() for part in parts]
@@ -76,14 +76,16 @@ def _differing(contents: Sequence[Contents], parts: Sequence[Part], where: str) 
             return names[0]
         two = f"{where}: {parts[0].url} and {part.url}"
         if names:
-            raise SourceError(
+            raise CubeMistake(
+                ("concat",),
                 f"{two}: their coordinates {' and '.join(map(repr, names))} differ, and files are put together along "
-                "one dimension. Say which by `concat:`, or leave out those that are of another grid."
+                "one dimension. Say which by `concat:`, or leave out those that are of another grid.",
             )
-    raise SourceError(
+    raise CubeMistake(
+        ("concat",),
         f"{where}: {parts[0].url} and {parts[1].url}: no coordinate differs between them, so nothing says in which "
         "dimension one follows the other. Name it by `concat:` (a new name stacks them in the order of their names), "
-        "or make them two sources and `merge` them."
+        "or make them two sources and `merge` them.",
     )
 
 
@@ -125,46 +127,57 @@ def _no_overlap(contents: Sequence[Contents], parts: Sequence[Part], along: str,
             continue
         falls = (a.size > 1 and a[-1] < a[0]) or (b.size > 1 and b[-1] < b[0]) or (b[0] < a[0])
         if (b[0] >= a[-1]) if falls else (b[0] <= a[-1]):
-            raise SourceError(
+            raise CubeMistake(
+                ("path",),
                 f"{where}: {parts[i].url} and {parts[i + 1].url}: overlap along {along!r}: the first ends at {a[-1]}, "
-                f"the second begins at {b[0]}. Leave one of them out, or cut it."
+                f"the second begins at {b[0]}. Leave one of them out, or cut it.",
             )
 
 
 def _must_fit(first: Contents, other: Contents, along: str, where: str) -> None:
     """Refuse two parts that differ in more than where they lie along the dimension."""
     if missing := sorted(set(first.variables) ^ set(other.variables)):
-        raise SourceError(f"{where}: variable {missing[0]!r} is in one of them only.")
+        raise CubeMistake(("path",), f"{where}: variable {missing[0]!r} is in one of them only.")
     for name, one in first.variables.items():
         two = other.variables[name]
         shape = [(d, n) for d, n in zip(one.dims, one.shape, strict=True) if d != along]
         if one.dims != two.dims:
-            raise SourceError(f"{where}: variable {name!r} has dimensions {one.dims} and {two.dims}.")
+            raise CubeMistake(
+                ("path",), f"{where}: variable {name!r} has dimensions {one.dims} and {two.dims}."
+            )
         if shape != [(d, n) for d, n in zip(two.dims, two.shape, strict=True) if d != along]:
-            raise SourceError(f"{where}: variable {name!r} has the shapes {one.shape} and {two.shape}.")
+            raise CubeMistake(
+                ("path",), f"{where}: variable {name!r} has the shapes {one.shape} and {two.shape}."
+            )
         if one.dtype != two.dtype:
-            raise SourceError(f"{where}: variable {name!r} is of type {one.dtype} and {two.dtype}.")
+            raise CubeMistake(
+                ("path",), f"{where}: variable {name!r} is of type {one.dtype} and {two.dtype}."
+            )
         if one.attrs.get("units") != two.attrs.get("units"):
-            raise SourceError(
+            raise CubeMistake(
+                ("path",),
                 f"{where}: variable {name!r} has the units {one.attrs.get('units')!r} and {two.attrs.get('units')!r}. "
-                "Convert one of them: numbers of two units are not put together."
+                "Convert one of them: numbers of two units are not put together.",
             )
     for name in first.coords.keys() | other.coords.keys():
         one_, two_ = first.coords.get(name), other.coords.get(name)
         if one_ is None or two_ is None:
-            raise SourceError(f"{where}: coordinate {name!r} is in one of them only.")
+            raise CubeMistake(("path",), f"{where}: coordinate {name!r} is in one of them only.")
         if name == along or along in one_.dims:
             if one_.dtype.kind != two_.dtype.kind or one_.encoding.get("calendar") != two_.encoding.get(
                 "calendar"
             ):
-                raise SourceError(f"{where}: coordinate {name!r} is of different types or calendars.")
+                raise CubeMistake(
+                    ("path",), f"{where}: coordinate {name!r} is of different types or calendars."
+                )
             continue
         if not one_.dims and along not in first.sizes:
             continue  # facts of each file, such as the time it was made, become coordinates along the new dimension
         if not _equal(one_.values, two_.values):
-            raise SourceError(
+            raise CubeMistake(
+                ("path",),
                 f"{where}: coordinate {name!r} differs between them, and only {along!r} may. They are of different "
-                "grids: leave one out, or regrid it into a source of its own."
+                "grids: leave one out, or regrid it into a source of its own.",
             )
 
 
@@ -203,7 +216,9 @@ def _chunks(
     sizes = contents[0].sizes
     for dim in given or {}:
         if dim not in sizes and dim != along:
-            raise SourceError(f"{where}: `chunks` names {dim!r}; the dimensions are {', '.join(sizes)}.")
+            raise CubeMistake(
+                ("chunks", dim), f"{where}: `chunks` names {dim!r}; the dimensions are {', '.join(sizes)}."
+            )
     steps = _steps(contents[0]) | (given or {})
     found = {dim: _cut(size, steps.get(dim, size)) for dim, size in sizes.items()}
     if along is not None:

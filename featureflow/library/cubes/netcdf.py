@@ -8,8 +8,8 @@ from typing import Any
 import xarray as xr
 
 from featureflow.core import storage
-from featureflow.core.errors import SourceError
-from featureflow.core.remote import fetch_tail
+from featureflow.core.errors import CubeMistake, SourceError
+from featureflow.core.remote import fetch_ranges
 from featureflow.core.storage import RawFile
 from featureflow.library.cubes.files import FilePart
 from featureflow.library.cubes.remote_file import open_remote
@@ -55,7 +55,7 @@ def _engine(file: RawFile) -> str:
         with open(storage.local_path(file.path), "rb") as opened:
             start = opened.read(8)
     else:
-        start = fetch_tail(file.path, file.size).data[:8] if file.size < 1 << 10 else _first(file)
+        start = fetch_ranges(file.path, file.version, [(0, min(8, file.size))])[0]
     if start.startswith(_CLASSIC):
         return "scipy"
     if start == _HDF5 or not start.startswith(b"CDF"):
@@ -63,12 +63,6 @@ def _engine(file: RawFile) -> str:
     raise SourceError(
         f"{file.path}: is NetCDF of the 64-bit data kind (CDF-5): write it as NetCDF 4 (nccopy -k nc4)."
     )
-
-
-def _first(file: RawFile) -> bytes:
-    from featureflow.core.remote import fetch_ranges
-
-    return fetch_ranges(file.path, file.version, [(0, 8)])[0]
 
 
 def _is_phony(dim: str) -> bool:
@@ -83,7 +77,9 @@ def _named_dimensions(raw: xr.Dataset, dims: tuple[str, ...] | None, where: str)
     ]
     if not phony and dims is not None:
         named = ", ".join(map(str, raw.dims))
-        raise SourceError(f"{where}: its dimensions have names ({named}): leave `options.dims` out.")
+        raise CubeMistake(
+            ("options", "dims"), f"{where}: its dimensions have names ({named}): leave `options.dims` out."
+        )
     if not phony:
         return raw
     if dims is None or len(dims) != len(phony):
@@ -94,10 +90,11 @@ def _named_dimensions(raw: xr.Dataset, dims: tuple[str, ...] | None, where: str)
         )
         asked = f"`options: {{dims: [{', '.join(f'dim{i}' for i in range(len(phony)))}]}}`"
         given = "" if dims is None else f" {len(dims)} names were given."
-        raise SourceError(
+        raise CubeMistake(
+            ("options", "dims"),
             f"{where}: is HDF5 without names of dimensions ({shapes}), and steps need names.{given} Name the "
             f"{len(phony)} lengths {tuple(raw.sizes[dim] for dim in phony)} in this order by {asked}, "
-            "or attach dimension scales to the file."
+            "or attach dimension scales to the file.",
         )
     found = raw.rename(dict(zip(phony, dims, strict=True)))
     found.set_close(raw.close)  # which a renamed dataset does not do by itself

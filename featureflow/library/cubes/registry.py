@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from featureflow.core.errors import SourceError
+from featureflow.core.errors import CubeMistake, SourceError
 
 if TYPE_CHECKING:
+    from featureflow.library.cubes.contents import Contents
     from featureflow.library.cubes.stored import StoredCube
     from featureflow.spec.sources import Source
 
@@ -39,9 +40,11 @@ def open_cube(name: str, source: Source, root: str) -> StoredCube:
 
     Raises
     ------
+    CubeMistake
+        If parts do not fit together (names both files), a coordinate is not sorted or has a value twice (names it and
+        the position), or the spec names a dimension or group that there is not.
     SourceError
-        If nothing is there, it is of another format, parts do not fit together (names both files), or a coordinate
-        is not sorted or has a value twice (names it and the position).
+        If nothing is there, or it is of another format.
     Unreachable
         If the store does not answer.
 
@@ -62,7 +65,29 @@ def open_cube(name: str, source: Source, root: str) -> StoredCube:
             f"source {name!r}: format {source.format!r} is no format of arrays: {', '.join(FORMATS)}."
         )
     concat = source.concat or _ALONG.get(source.format)
-    return cube_of(name, parts, concat if len(parts) > 1 else None, dict(source.chunks))
+    cube = cube_of(name, parts, concat if len(parts) > 1 else None, dict(source.chunks))
+    if source.time is not None:
+        _check_time(name, cube.contents, source.time)
+    return cube
+
+
+def _check_time(name: str, contents: Contents, dim: str) -> None:
+    if dim not in contents.sizes:
+        raise CubeMistake(
+            ("time",),
+            f"source {name!r}: has no dimension {dim!r}; its dimensions are {', '.join(contents.sizes)}.",
+        )
+    found = contents.coords.get(dim)
+    if found is None or not (
+        found.dtype.kind == "M"
+        or (found.dtype.kind == "O" and found.size and hasattr(found.values[0], "calendar"))
+    ):
+        what = "no coordinate" if found is None else f"values of type {found.dtype}"
+        raise CubeMistake(
+            ("time",),
+            f"source {name!r}: dimension {dim!r} has {what}, and times are needed to go by time. Write times "
+            f"with units such as 'days since 2000-01-01' along it, or leave `time` out.",
+        )
 
 
 def _url(path: str, root: str) -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 from featureflow.core import storage
-from featureflow.core.errors import SourceError
+from featureflow.core.errors import CubeMistake, SourceError
 from featureflow.library.cubes.files import FilePart
 from featureflow.library.cubes.lazy import LazyArray, lazy_variable, needed
 from featureflow.library.cubes.remote_file import open_remote
@@ -59,9 +59,10 @@ class TiffPart(FilePart):
         given = dict(self.options).get("dims")
         if given is not None:
             if len(given) != len(series.shape):
-                raise SourceError(
+                raise CubeMistake(
+                    ("options", "dims"),
                     f"{self.where}: has {len(series.shape)} dimensions {series.shape}, and `options.dims` names "
-                    f"{len(given)}."
+                    f"{len(given)}.",
                 )
             return tuple(given)
         names = ["page" if axis in "IQ" else axis.lower() for axis in series.axes]
