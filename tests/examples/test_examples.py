@@ -16,6 +16,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def test_all_examples_are_run_here() -> None:
     assert {path.name for path in EXAMPLES.iterdir()} - {"__pycache__"} == {
         "quickstart.py",
+        "climate.py",
+        "volumes.py",
         "card_features.ipynb",
         "training_set.ipynb",
     }
@@ -29,6 +31,28 @@ def test_quickstart(tmp_path: Path) -> None:
     assert "version 2, the rows of Tuesday:" in done.stdout
     assert "still version 2" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "texts"),
+    [
+        (
+            "climate.py",
+            "hvsampledata",
+            ["'time': 20, 'lat': 25, 'lon': 53", "('train', 120)", "air (32, 4, 8, 8)"],
+        ),
+        ("volumes.py", "nibabel", ["0.0 to 1.0", "'test': 105, 'train': 140", "image (16, 8, 8, 8) float32"]),
+    ],
+)
+def test_examples_of_grids(name: str, package: str, texts: list[str], tmp_path: Path) -> None:
+    pytest.importorskip(package)
+    pytest.importorskip("matplotlib")
+    command = [sys.executable, str(EXAMPLES / name), "picture.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(text in done.stdout for text in texts), done.stdout
+    (picture,) = tmp_path.iterdir()
+    assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
 def outputs(name: str, folder: Path) -> list[str]:
