@@ -125,11 +125,13 @@ class SelectPositions(_Selection):
     """Take positions; negative ones count from the end."""
 
     positions: tuple[tuple[str, dict[str, Any]], ...]
+    variables: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> SelectPositions:
         """Make the step from the parameters of a spec."""
-        return cls(tuple(params["positions"].items()))
+        kept = params.get("variables")
+        return cls(tuple(params.get("positions", {}).items()), None if kept is None else tuple(kept))
 
     def taken(self, cube: xr.Dataset) -> dict[str, Taken]:
         """Count negative positions from the end."""
