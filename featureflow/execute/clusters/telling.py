@@ -32,9 +32,11 @@ def run_and_tell(driver: str, key: str, function: Callable[..., Any], *arguments
         Names of the driver and of the task's start.
     """
     result = run_prepared(function, *arguments)
-    packed = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
-    if len(packed) <= TOLD_BYTES:
-        with suppress(ValueError):  # no worker runs here
+    with suppress(
+        Exception
+    ):  # what pickle alone can't write, Dask may; and outside of a worker nobody is told
+        packed = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+        if len(packed) <= TOLD_BYTES:
             get_worker().log_event(TOPIC, {"driver": driver, "key": key, "result": packed})
     return result
 

@@ -113,6 +113,14 @@ def test_what_nobody_heard_is_asked_for(executor: Any) -> None:
     deaf.close()
 
 
+def test_what_pickle_can_not_write(executor: Any) -> None:
+    """Dask has its own ways for it."""
+    mine = DaskExecutor(executor.client)
+    (found,) = outcomes(mine, [Task("f", eval, ("lambda: 7",), "f")]).values()
+    assert found() == 7
+    mine.close()
+
+
 def test_a_task_of_the_same_name_runs_again(executor: Any) -> None:
     """Its outcome is its own, not what was told of the one before."""
     mine = DaskExecutor(executor.client)
