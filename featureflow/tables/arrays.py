@@ -162,6 +162,20 @@ class ArrayWrite:
         write_seal(self.table_url, self._repository, snapshot)
         return snapshot
 
+    def checkpoint(self, message: str) -> str:
+        """Commit what was merged so far and go on; forks that tasks still have stay good.
+
+        Returns
+        -------
+        str
+            The snapshot, kept by the build's branch as that of `commit` is.
+        """
+        snapshot = self.commit(message)
+        with talking_to(arrays_url(self.table_url)):
+            self._session = self._repository.writable_session(branch_of(self.build_id))
+        self._expected.clear()
+        return snapshot
+
 
 def begin(table_url: str, spec: ArraySpec, build_id: str, base: str | None) -> ArrayWrite:
     """Prepare arrays for a build: on its branch, with the shapes and coordinates of the spec.

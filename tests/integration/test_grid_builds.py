@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import xarray as xr
 import zarr
 from integration.grid_projects import SPEC, append, digests, expected, project, sea, stored, write
 
-from featureflow.core.errors import PlanError, SpecError
+from featureflow.core.errors import ComputeError, PlanError, SpecError
+from featureflow.execute.grids import progress, region_task
 from featureflow.observe.plans import plan_text
 
 ANOMALY = '      - {anomaly: {over: time, by: month, period: ["2000-01-11", "2000-06-30"]}}\n'
@@ -159,3 +161,36 @@ def test_a_grid_on_a_grid_is_built_with_it_and_after_it(tmp_path: Path) -> None:
         made.plan(["warm"])
     made.build()
     assert stored(made.table("warm")).sizes["time"] == 140
+
+
+def test_a_build_that_was_stopped_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, sea(200), stored={"time": 50, "lat": 8, "lon": 12})
+    made = project(tmp_path, SPEC.replace(ANOMALY, ""), workers=1)
+    computed: list[tuple[int, ...]] = []
+    plain = region_task.evaluate_box
+
+    def dying(job: Any, box: Any) -> xr.Dataset:
+        if len(computed) >= limit:
+            raise ComputeError("the machine is gone")
+        computed.extend(box.cells)
+        return plain(job, box)
+
+    monkeypatch.setattr(region_task, "evaluate_box", dying)
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    chunks = len(made.plan().grids[0].plan.chunks)
+    limit = chunks // 2
+    with pytest.raises(ComputeError, match="the machine is gone"):
+        made.build()
+    before, limit = len(computed), chunks * 2
+    assert 0 < before < chunks
+    assert made.plan().grids[0].plan.estimate["chunks_computed"] == chunks - before
+    made.build()
+    assert sorted(computed) == sorted(
+        made.plan().grids[0].plan.chunks
+    )  # each chunk once, by one build or the other
+    resumed = digests(made.table("calm"))
+    assert made.build().status == "nothing to do"
+    made.build(full=True)
+    assert digests(made.table("calm")) == resumed

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
 from featureflow.contracts.check import CheckResult
 from featureflow.contracts.cube import Cube
+from featureflow.core.errors import FeatureflowError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import delete, join, list_names
+from featureflow.execute.grids import progress
 from featureflow.execute.grids.chunk_rows import ChunkRow, schema_of, table_of
 from featureflow.execute.grids.fits import FitWork, fit_path
 from featureflow.execute.grids.naming import fit_box
@@ -22,7 +26,7 @@ from featureflow.execute.task import Shared, Task
 from featureflow.observe.report import TableOutcome
 from featureflow.plan.grid_nodes import CompiledGrid
 from featureflow.tables import layout
-from featureflow.tables.arrays import ArraySpec, ArrayWrite, begin
+from featureflow.tables.arrays import ArraySpec, ArrayWrite, begin, project_arrays
 from featureflow.tables.commit import publish
 from featureflow.tables.parquet_files import write_file
 
@@ -79,7 +83,7 @@ class GridBuild:
             if name in grids:
                 self._cubes[name] = grids[name].cube()
         spec = ArraySpec(self.grid.outline, self.grid.chunks, self.grid.shards)
-        write = begin(self.url, spec, build_id, self.snapshot or None)
+        write = begin(self.url, spec, build_id, plan.base)
         self._make_fits()
         self._make_chunks(write)
         self.snapshot = write.commit(
@@ -147,23 +151,41 @@ class GridBuild:
         self.site.progress.stage(stage, len(plan.cut.boxes))
         job = self._job(write.fork(), "chunks")
         forks: list[bytes] = []
+        saved = time.monotonic()
 
         def done(_: Task, made: Made) -> None:
+            nonlocal saved
             forks.append(made.fork)
             self.rows.extend(made.rows)
             self.site.progress.advance(stage, bytes=sum(row.bytes for row in made.rows))
-            if len(forks) >= MERGED_AT_ONCE:
+            late = time.monotonic() - saved >= progress.EVERY_SECONDS
+            if late or len(forks) >= MERGED_AT_ONCE:
                 write.merge(forks)
                 forks.clear()
+            if late:
+                self._save(write)
+                saved = time.monotonic()
 
         tasks = []
         for i, box in enumerate(plan.cut.boxes):
             names = tuple(plan.chunks[cell] for cell in box.cells)
             shown = ", ".join(f"{dim} {low}:{high}" for dim, (low, high) in box.region.items())
             tasks.append(Task(f"{self.name}-{i}", compute_box, (job, box, names), f"{stage}, {shown}"))
-        self.site.run(tasks, done)
-        if forks:
-            write.merge(forks)
+        try:
+            self.site.run(tasks, done)
+        except BaseException:  # interrupted or failed: what is finished counts for the next build
+            with suppress(Exception):
+                write.merge(forks)
+                self._save(write)
+            raise
+        write.merge(forks)
+
+    def _save(self, write: ArrayWrite) -> None:
+        """Keep what is finished, should this build be killed."""
+        snapshot = write.checkpoint(f"{self.name}: {len(self.rows)} chunks so far")
+        arrays = (self.plan.state.record.get("arrays") or {}) if self.plan.state else {}
+        base = arrays.get("snapshot")
+        progress.save_progress(self.url, write.build_id, self.grid, base, snapshot, self.rows)
 
     def publish(self, remembered: dict[str, Any]) -> TableOutcome:
         """Make the new version visible, if there is one."""
@@ -187,6 +209,11 @@ class GridBuild:
                 expected_version=None if state is None else state.version,
             )
             self._forget_fits()
+            progress.forget_progress(self.url)
+            with suppress(
+                OSError, FeatureflowError
+            ):  # committed is committed: tags and main can be made up for
+                project_arrays(self.url, published.version, self.snapshot)
         written = len(plan.missing)
         return TableOutcome(
             name=self.name,

@@ -42,11 +42,13 @@ class Naming:
         self._others = {name: found.outline for name, found in grid.others.items()}
         self._axis = lru_cache(maxsize=1 << 16)(self._digest_axis)
         self._fits: dict[tuple[int, Cell], str] = {}
+        made = grid.outline.data_vars.items()
+        self._kind = [f"{name} {variable.dims} {variable.dtype}" for name, variable in made]
 
     def chunk(self, region: Region) -> str:
         """Name of the values in a box of the grid."""
         last = self.grid.prefixes[-1] if self.grid.prefixes else fingerprint([self.grid.definition["source"]])
-        return fingerprint([ENGINE, last, *self._reached(region, len(self.grid.links))])
+        return fingerprint([ENGINE, last, self._kind, *self._reached(region, len(self.grid.links))])
 
     def tiles(self, link: int, region: Region) -> list[tuple[Cell, str]]:
         """Parts of what a fitted step learns that a box of its kept dimensions touches, with their names."""

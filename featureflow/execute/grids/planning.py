@@ -17,6 +17,7 @@ from featureflow.execute.grids.chunk_rows import ChunkRow, rows_of
 from featureflow.execute.grids.evaluate import source_box
 from featureflow.execute.grids.naming import Naming, digest, fit_box, is_in_memory
 from featureflow.execute.grids.piece_index import PieceIndex
+from featureflow.execute.grids.progress import find_progress
 from featureflow.execute.grids.stored import GridCube
 from featureflow.execute.grids.tasks import Cut, cut_grid
 from featureflow.execute.grids.units import Cell, Lattice
@@ -42,9 +43,11 @@ class GridPlan:
     missing
         Chunks to compute.
     kept
-        Rows of the current version that stay.
+        Rows that stay: of the current version, and of a build that was stopped.
     mark
         Name of the coordinates and attributes: they can change where no value does.
+    base
+        Snapshot to begin on: of the current version, or of a build that was stopped.
     """
 
     grid: CompiledGrid
@@ -60,6 +63,7 @@ class GridPlan:
     mark: str
     estimate: dict[str, int]
     pieces: dict[str, PieceIndex] = field(repr=False)
+    base: str | None
 
     @property
     def name(self) -> str:
@@ -107,7 +111,13 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
     mark = mark_of(grid)
     known = _known_rows(grid, state, url)
     fresh = state is None or state.definition_hash != grid.definition_hash
-    missing, kept = _split(grid, lattice, chunks, {} if full or fresh else known)
+    base = None if state is None else (state.record.get("arrays") or {}).get("snapshot")
+    known = {} if full or fresh else known
+    found = None if full else find_progress(url, grid, base)
+    if found is not None:
+        known = {**known, **{(row.variable, row.chunk): row for row in found.rows}}
+        base = found.snapshot
+    missing, kept = _split(grid, lattice, chunks, known)
     change, reason = _explain(grid, state, mark, missing, full=full)
     fits = {name.removesuffix(".npz") for name in list_names(join(url, FITS))} if missing else set()
     if missing:
@@ -130,6 +140,7 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
         mark,
         estimate,
         naming.pieces,
+        base,
     )
 
 

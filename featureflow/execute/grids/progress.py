@@ -1,0 +1,95 @@
+"""What a build of a grid has finished, written down now and then: a build that was killed is not begun anew.
+
+The chunks are in a snapshot that the build's branch keeps; beside it lies the list of their rows. The next build of the
+same definition on the same version begins on that snapshot, and takes over every chunk whose name is still right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from featureflow.core.errors import FeatureflowError
+from featureflow.core.storage import delete, join, list_names, read_bytes, write_atomic
+from featureflow.execute.grids.chunk_rows import ChunkRow, rows_of, table_of
+from featureflow.plan.grid_nodes import CompiledGrid
+
+#: Folder of the lists, below a table.
+PROGRESS = "_ff/progress"
+#: A list is written this often: all of what tasks have written since is lost when the build is killed.
+EVERY_SECONDS = 30.0
+_ABOUT = b"about"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Finished chunks, and the snapshot that has them."""
+
+    snapshot: str
+    rows: tuple[ChunkRow, ...] = field(repr=False)
+
+
+def save_progress(
+    url: str, build_id: str, grid: CompiledGrid, base: str | None, snapshot: str, rows: list[ChunkRow]
+) -> None:
+    """Write down what a build has finished, in place of what it wrote before."""
+    dims = [str(dim) for dim in grid.outline.sizes]
+    about = {**_about(grid, base), "snapshot": snapshot}
+    table = table_of(rows, dims).replace_schema_metadata({_ABOUT: json.dumps(about)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = sink.getvalue().to_pybytes()
+    write_atomic(
+        join(url, PROGRESS, f"{build_id}.arrows"), hashlib.blake2b(data, digest_size=16).digest() + data
+    )
+
+
+def find_progress(url: str, grid: CompiledGrid, base: str | None) -> Progress | None:
+    """Find what the latest build of the same definition on the same version finished before it was stopped.
+
+    Parameters
+    ----------
+    base
+        Snapshot of the current version; None if there is none.
+    """
+    from featureflow.tables.arrays import open_arrays
+
+    dims = [str(dim) for dim in grid.outline.sizes]
+    for name in sorted(list_names(join(url, PROGRESS)), reverse=True):
+        try:
+            data = read_bytes(join(url, PROGRESS, name))
+            if hashlib.blake2b(data[16:], digest_size=16).digest() != data[:16]:
+                continue
+            with pa.ipc.open_stream(pa.BufferReader(data[16:])) as reader:
+                table = reader.read_all()
+        except (OSError, pa.ArrowInvalid):
+            continue  # as good as none: it only saves work
+        about = json.loads(table.schema.metadata[_ABOUT])
+        snapshot = about.pop("snapshot")
+        if about != _about(grid, base):
+            continue
+        with suppress(FeatureflowError):  # gc may have taken it
+            open_arrays(url, snapshot)
+            return Progress(snapshot, tuple(rows_of(table, dims)))
+    return None
+
+
+def forget_progress(url: str) -> None:
+    """Delete all lists: a version has everything."""
+    for name in list_names(join(url, PROGRESS)):
+        delete(join(url, PROGRESS, name))
+
+
+def _about(grid: CompiledGrid, base: str | None) -> dict[str, object]:
+    return {
+        "definition": grid.definition_hash,
+        "chunks": dict(grid.chunks),
+        "shards": None if grid.shards is None else dict(grid.shards),
+        "dims": [str(dim) for dim in grid.outline.sizes],
+        "base": base,
+    }
