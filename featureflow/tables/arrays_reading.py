@@ -17,7 +17,13 @@ from xarray.core import indexing
 
 from featureflow.core.errors import CorruptionError, FeatureflowError
 from featureflow.core.meter import waiting_for_store
-from featureflow.tables.arrays_repository import arrays_url, open_repository, refuse_after_fork, talking_to
+from featureflow.tables.arrays_repository import (
+    arrays_url,
+    is_missing,
+    open_repository,
+    refuse_after_fork,
+    talking_to,
+)
 from featureflow.tables.arrays_seal import check_seal
 
 if TYPE_CHECKING:
@@ -110,8 +116,7 @@ def _damage(table_url: str, name: str, error: Exception) -> Exception:
 
     url = arrays_url(table_url)
     if isinstance(error, icechunk.IcechunkError):
-        text = str(error).lower()
-        if "not found" not in text and "no such file" not in text:
+        if not is_missing(error):
             try:
                 with talking_to(url):
                     raise error

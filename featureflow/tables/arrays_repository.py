@@ -316,8 +316,15 @@ def talking_to(url: str) -> Iterator[None]:
         raise TableError(said) from error
 
 
+def is_missing(error: BaseException) -> bool:
+    """Whether an error of Icechunk says that an object is not there."""
+    text = str(error).lower()
+    return any(word in text for word in ("not found", "no such file", "nosuchkey", "does not exist"))
+
+
 def _said(error: BaseException) -> str:
-    """The last cause that Icechunk gives, without its trace."""
-    lines = [line.strip(" x|`->") for line in str(error).splitlines()]
-    given = [line for line in lines if line and not line.startswith(("context:", "at ", "with "))]
-    return (given[0] if given else type(error).__name__)[:300]
+    """What Icechunk says and the last cause that it gives, without its trace."""
+    lines = [line.strip(" x×|│╰─▶`->") for line in str(error).splitlines()]  # noqa: RUF001  its own signs
+    given = [line for line in lines if line and not re.match(r"context:|at |with |\d+: ", line)]
+    told = list(dict.fromkeys([given[0], given[-1]])) if given else [type(error).__name__]
+    return ": ".join(told)[:300].rstrip(".")

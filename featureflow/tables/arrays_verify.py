@@ -48,6 +48,7 @@ def verify_arrays(
     try:
         group: Any = open_group(table_url, snapshot)
         yield from _shape_problems(table_url, version, snapshot, group, rows)
+        yield from _coordinate_problems(table_url, snapshot, group, rows)
         look = _digest_problems if deep else _object_problems
         found = look(table_url, snapshot, group, rows)
         yield from itertools.islice(found, _TOLD)
@@ -74,6 +75,15 @@ def _shape_problems(table_url: str, version: int, snapshot: str, group: Any, row
     for name, values in sorted(covered.items()):
         if values != group[name].size:
             yield f"{table_url}: variable {name!r}: the rows cover {values:,} of {group[name].size:,} values."
+
+
+def _coordinate_problems(table_url: str, snapshot: str, group: Any, rows: pa.Table) -> Iterator[str]:
+    """Coordinates have no rows; they are small, so all of them are read."""
+    for name in sorted(set(group.array_keys()) - set(rows.column("variable").to_pylist())):
+        try:
+            checked(table_url, snapshot, name, lambda array: array[...])
+        except FeatureflowError as error:
+            yield str(error)
 
 
 def _chunks(group: Any, rows: pa.Table) -> Iterator[tuple[str, Any, list[Span], str]]:

@@ -146,21 +146,20 @@ def publish_grid(url: str, data: xr.Dataset, build_id: str, **options: Any) -> P
         },
         "attrs": {},
     }
-    return publish(
-        url,
-        schema=rows.schema,
-        partition="none",
-        keys=["variable"],
-        time=None,
-        adds=[staged],
-        removes=[file.path for file in state.files if file.path != staged.path] if state else [],
-        record={
+    arguments: dict[str, Any] = {
+        "schema": rows.schema,
+        "partition": "none",
+        "keys": ["variable"],
+        "time": None,
+        "adds": [staged],
+        "removes": [file.path for file in state.files if file.path != staged.path] if state else [],
+        "record": {
             "build": build_id,
             "definition_hash": "h",
             "definition": {},
             "kind": "grid",
             "arrays": outline,
         },
-        expected_version=state.version if state else None,
-        **options,
-    )
+        "expected_version": state.version if state else None,
+    }
+    return publish(url, **{**arguments, **options})

@@ -99,7 +99,9 @@ def test_gc_takes_chunks_of_expired_versions_and_nothing_else(url: str) -> None:
     collected = gc(url, "sea", keep=2, now=now + LATER)
     assert collected.expired == ()  # by the first call
     assert collected.array_objects > 0
-    assert count - len(chunk_files(url)) == 11 + 1  # chunks of the first, but for the one without values; its `area`
+    assert (
+        count - len(chunk_files(url)) == 11 + 1
+    )  # chunks of the first, but for the one without values; its `area`
     assert open_repository(url).list_tags() == {"v2", "v3"}
     for which, data in (("2", cube(12, seed=1)), ("3", cube(16, seed=1))):
         assert problems(url, which) == ()
@@ -189,7 +191,7 @@ def test_flipped_bits_of_metadata_are_never_values(url: str, folder: str, forget
 
 def test_a_missing_chunk_is_an_error_and_verify_finds_it(url: str, forget: Callable[[], None]) -> None:
     publish_grid(url, cube(12), "b1")
-    path = chunk_files(url)[3]
+    path = min(chunk_files(url), key=lambda path: path.stat().st_size)  # the largest is a coordinate's
     whole = path.read_bytes()
     path.unlink()
     forget()
@@ -203,6 +205,18 @@ def test_a_missing_chunk_is_an_error_and_verify_finds_it(url: str, forget: Calla
     assert len(problems(url, deep=False)) == 1
     path.write_bytes(whole)
     assert problems(url) == ()
+
+
+def test_a_damaged_coordinate_is_found(url: str, forget: Callable[[], None]) -> None:
+    publish_grid(url, cube(12), "b1")
+    path = max(chunk_files(url), key=lambda path: path.stat().st_size)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(bytes(whole))
+    forget()
+    for deep in (False, True):
+        (problem,) = problems(url, deep=deep)
+        assert "variable 'area': a chunk can't be decoded" in problem
 
 
 def test_verify_finds_other_values(url: str) -> None:
