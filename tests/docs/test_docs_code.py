@@ -23,6 +23,7 @@ RUNS_IN_ORDER = [
     "docs/errors.md",
     "docs/training-sets.md",
     "docs/loading.md",
+    "docs/grids-steps.md",
     "docs/grids-sources.md",
     *SHARD_PAGES,
 ]
