@@ -174,7 +174,7 @@ class _Compiler:
         for i, spec in enumerate(self.spec.steps):
             place = ("steps", i, spec.name)
             try:
-                step = make_step(spec.name, spec.params)
+                step = make_step(spec.name, self._with_file(spec.params))
                 others = self._others(step, place)
                 if others is None:
                     return None
@@ -184,9 +184,17 @@ class _Compiler:
             except StepMistake as mistake:
                 self.tell((*place, *mistake.place), mistake.message)
                 return None
-            found.append((spec.name, plain(dict(spec.params)), Link(spec.name, step, taken, made, {})))
+            params = dict(spec.params)
+            if params.get("file"):  # what it says decides, not where it is
+                params["file"] = fingerprint(repr(step))
+            found.append((spec.name, plain(params), Link(spec.name, step, taken, made, {})))
             taken = made
         return found
+
+    def _with_file(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Files that steps name are meant from the folder of the spec."""
+        file = params.get("file")
+        return params if not file else {**params, "file": os.path.join(self.folder, os.path.expanduser(file))}
 
     def _others(self, step: GridStep, place: tuple[str | int, ...]) -> dict[str, xr.Dataset] | None:
         found = {}

@@ -309,7 +309,7 @@ GRID_STEPS: dict[str, StepForm] = {
         },
     ),
     "zonal": StepForm(
-        "Statistics of zones, given by an array of labels or by polygons: a table of zone by time. The last step.",
+        "Statistics of zones, given by an array of labels or by polygons: the dimension `zone`. The last step.",
         "{zonal: {labels: land.zone, ops: [mean, max]}}",
         {
             "labels": param(
@@ -325,6 +325,9 @@ GRID_STEPS: dict[str, StepForm] = {
             ),
             "x": param(name_of("dimension"), TEXT, "Dimension of the polygons' x; `lon` if omitted."),
             "y": param(name_of("dimension"), TEXT, "Dimension of the polygons' y; `lat` if omitted."),
+            "weights": param(
+                word("none", "area"), {"enum": ["none", "area"]}, "area: by the cosine of latitude.", "none"
+            ),
             "ops": needed(list_of(operation(*OPS)), NAMES, f"{' '.join(OPS)}."),
             "ddof": form.DDOF,
             "variables": form.VARIABLES,

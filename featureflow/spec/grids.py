@@ -41,7 +41,8 @@ cumulative      dim; op: "sum"|"mean"|"max"|"min"; variables?
 reduce          dims? (None: all); op*; ddof; variables?
 groupby         dim; by: "month"|"dayofyear"|"hour"|"year"|"season"; op*; ddof; variables?    ``dim`` becomes ``by``
 zonal           labels: {source: name, variable: name?}? ; polygons: {name: [[x, y], …]}? ; file: path? with
-                property: name (of GeoJSON features); x: dim; y: dim (polygons and files); ops: [op]; ddof; variables?
+                property: name (of GeoJSON features); x: dim; y: dim (polygons and files); weights: "none"|"area"
+                (by the cosine of latitude); ops: [op]; ddof; variables? (others are left out)
                 one of labels, polygons, file; makes ``{variable}_{op}`` with the dimension ``zone``; the last step
 regrid          to: {dim: {kind: "range", start: number, step: number, count: int} | {kind: "values", values: [number]}
                 | {kind: "like", source: name}}; like: name? (all dimensions that both have); one of the two;

@@ -14,7 +14,7 @@ from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
 from featureflow.kernels import grid_weights
 from featureflow.library.grid_steps.attributes import of_statistic
-from featureflow.library.grid_steps.axes import check_dim, hint
+from featureflow.library.grid_steps.axes import check_dim, check_variables, hint
 from featureflow.library.grid_steps.axis_weights import is_latitude, is_longitude, numbers_of
 from featureflow.library.grid_steps.blocks import Values, float_dtype, floats, is_number, part, result
 from featureflow.library.grid_steps.polygons import Rings, inside, read_geojson, rings_of
@@ -54,6 +54,7 @@ class Zonal(GridStep):
     ops: tuple[str, ...] = ("mean",)
     ddof: int = 0
     weights: str | None = None
+    variables: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Self:
@@ -72,6 +73,7 @@ class Zonal(GridStep):
             tuple(params["ops"]),
             params.get("ddof") or 0,
             params.get("weights"),
+            None if params.get("variables") is None else tuple(params["variables"]),
         )
 
     @property
@@ -130,10 +132,14 @@ class Zonal(GridStep):
         return _distinct(array), dims
 
     def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
-        """Give zones first, then dimensions that they lack; variables without a dimension of theirs are left out."""
+        """Give zones first, then dimensions that they lack; others than those asked for are left out."""
         zones, dims = self._zones(cube, others)
+        if self.variables is not None:
+            check_variables(cube, self.variables, ("variables",))
         variables = {}
         for name, v in cube.data_vars.items():
+            if self.variables is not None and name not in self.variables:
+                continue
             if not is_number(v) or not set(dims) <= set(v.dims):
                 continue
             kept = [dim for dim in v.dims if dim not in dims]

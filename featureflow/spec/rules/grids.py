@@ -33,11 +33,6 @@ def grid_reference(scope: Scope, path: Path, reference: str) -> Iterator[Finding
     plain = reference.partition("@")[0]
     if reference in project.grids or reference not in {*declared["sources"], *declared["features"]}:
         if reference in project.grids:
-            if project.grids[reference].is_zonal:
-                message = (
-                    f"{reference!r} ends in zonal: it is a table of zones. Name a grid before that step."
-                )
-                yield Finding(path, message)
             return
         known = [
             n for n in (*declared["sources"], *declared["features"]) if scope.is_grid(n) and n != path[1]
@@ -89,9 +84,7 @@ def _order(path: Path, grid: GridFeature) -> Iterator[Finding]:
             if dim in gone:
                 yield Finding((*path, "steps", i, step.name, *place), _no_dimension(dim, gone[dim], grid))
         if step.name == "zonal" and i + 1 < len(grid.steps):
-            message = (
-                "makes a table of zones, so it must be the last step. Move it, or make another grid of it."
-            )
+            message = "must be the last step. Move it, or make another grid of what it gives."
             yield Finding((*path, "steps", i, "zonal"), message, at_key=True)
         for dim in _used_up(step):
             gone.setdefault(dim, i)

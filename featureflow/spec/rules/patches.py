@@ -29,11 +29,6 @@ def only_grid(scope: Scope, path: Path, reference: str) -> Iterator[Finding]:
             f"{{source: {reference}}}}}, and name that."
         )
         yield Finding(path, message)
-    elif reference in scope.project.grids and scope.project.grids[reference].is_zonal:
-        yield Finding(
-            path,
-            f"{reference!r} ends in zonal: it has rows of zones, no places. Name a grid before that step.",
-        )
     else:
         yield from grid_reference(scope, path, reference)
 

@@ -49,8 +49,8 @@ def unknown_reference(scope: Scope, path: Path, reference: str, *, advice: str =
         message = f"{reference!r} is {what}, which has no rows. {advice or 'Name a table.'}"
         if grid is not None and grid.is_zonal:
             message = (
-                f"{reference!r} ends in zonal. Name its rows as a source, too: {{path: <store>/features/{reference}, "
-                "format: delta}, and read that."
+                f"{reference!r} is a grid of zones. In a dataset, look its statistics up by zone: "
+                f"lookup: [{{from: {reference}, at: {{zone: …}}}}]."
             )
         yield Finding(path, message)
     if reference in known:

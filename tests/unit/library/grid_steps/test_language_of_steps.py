@@ -99,6 +99,14 @@ FORMS: list[tuple[str, dict[str, int | None]]] = [
 ]
 
 
+def test_zones_of_some_variables() -> None:
+    step = made("{zonal: {labels: land, ops: [mean, max], variables: a, weights: area}}")
+    outline = step.outline(outline_of(CUBE), {"land": LAND})
+    assert list(outline.data_vars) == ["a_mean", "a_max"]
+    with pytest.raises(StepMistake, match="'c'"):
+        made("{zonal: {labels: land, ops: mean, variables: c}}").outline(outline_of(CUBE), {"land": LAND})
+
+
 def made(text: str) -> GridStep:
     name, params = read_step(yaml.safe_load(text))
     return make_step(name, params)
