@@ -23,7 +23,9 @@ RUNS_IN_ORDER = [
     "docs/errors.md",
     "docs/training-sets.md",
     "docs/loading.md",
+    "docs/grids.md",
     "docs/grids-steps.md",
+    "docs/grids-windows.md",
     "docs/grids-sources.md",
     *SHARD_PAGES,
 ]
