@@ -27,6 +27,7 @@ RUNS_IN_ORDER = [
     "docs/grids-steps.md",
     "docs/grids-windows.md",
     "docs/grids-sources.md",
+    "docs/grids-datasets.md",
     *SHARD_PAGES,
 ]
 EXAMPLES = ["README.md", "CONTRIBUTING.md"]
