@@ -152,7 +152,7 @@ class _DatasetCompiler(ColumnBuilder):
         spec = self.spec.spine
         grid = self.grids.get(spec.grid or "")
         labels: CompiledGrid | GridInput | None = None
-        if spec.labels is not None and not spec.labels.at:
+        if spec.labels is not None:
             name = spec.labels.source
             labels = self.grids.get(name)
             if labels is None and name in self.cubes:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from featureflow.plan.grid_nodes import CompiledGrid
 
-#: What labels of a grid can be; the others are of tables.
-GRID_OPS = ("patch", "center", "majority", "mean", "min", "max", "sum")
 #: Patches of one dataset are numbered, and their index fits into memory.
 MOST_PATCHES = 100_000_000
 
@@ -203,11 +201,6 @@ def _labels(
 ) -> tuple[PatchField | None, ReducedLabel | None]:
     """The label: patches of another grid, or one value made of each."""
     at = ("spine", "labels")
-    if spec.how not in GRID_OPS:
-        builder.tell(
-            (*at, "op"), f"{spec.how!r} is of tables; of the grid {spec.source!r}: {', '.join(GRID_OPS)}."
-        )
-        return None, None
     known = [str(variable) for variable in given.outline.data_vars]
     variable = spec.variable or (known[0] if len(known) == 1 else "")
     if variable not in known:
@@ -224,14 +217,14 @@ def _labels(
             builder.tell(at, f"{variable!r} of {spec.source!r} does not lie on {grid!r}: {problem}")
     if len(builder.problems) > before:
         return None, None
-    if spec.how == "patch":
+    if spec.op == "patch":
         return _field(builder, given.outline, layout, (spec.source, variable), ("label", spec.as_)), None
-    kind = _label_type(array.dtype, spec.how)
+    kind = _label_type(array.dtype, spec.op)
     if kind is None:
-        builder.tell((*at, "op"), f"{spec.how} can't be made of {variable!r}, which is {array.dtype}.")
+        builder.tell((*at, "op"), f"{spec.op} can't be made of {variable!r}, which is {array.dtype}.")
         return None, None
     dims = tuple(map(str, array.dims))
-    return None, ReducedLabel(spec.as_, spec.source, variable, spec.how, dims, kind)  # type: ignore[arg-type]
+    return None, ReducedLabel(spec.as_, spec.source, variable, spec.op, dims, kind)
 
 
 def _not_alike(outline: xr.Dataset, other: xr.Dataset, dim: str) -> str | None:

@@ -87,28 +87,14 @@ def _labels(given: Any) -> Any:
 
 
 class PatchLabels(SpecModel):
-    """What to learn of each patch: the same patch of another grid, or rows of a table that lie in it."""
+    """What to learn of each patch: the same patch of another grid, or one value made of it."""
 
-    source: Reference = Field(
-        description="A source of N-d data or a grid; with `at`, a source or feature table."
-    )
-    variable: ColumnName | None = Field(default=None, description="Of the grid; its only one if omitted.")
-    at: dict[ColumnName, ColumnName] = Field(
-        default_factory=dict,
-        description="Of a table: the patches' dimension to its column that says where a row is.",
-    )
-    column: ColumnName | None = Field(default=None, description="Of the table, for an op that needs values.")
-    op: Literal["patch", "center", "majority", "mean", "min", "max", "sum", "count", "any"] | None = Field(
-        default=None,
-        description="Of a grid: patch (default), center, majority, mean, min, max, sum. Of a table: "
-        "any, count (default), mean, min, max, sum of a column.",
+    source: Reference = Field(description="A source of N-d data or a grid.")
+    variable: ColumnName | None = Field(default=None, description="Of the source; its only one if omitted.")
+    op: Literal["patch", "center", "majority", "mean", "min", "max", "sum"] = Field(
+        default="patch", description="The patch as it is, or one value made of it."
     )
     as_: ColumnName = Field(default="label", alias="as", description="Name of the label.")
-
-    @property
-    def how(self) -> str:
-        """The op, decided."""
-        return self.op or ("count" if self.at else "patch")
 
 
 class Spine(SpecModel):

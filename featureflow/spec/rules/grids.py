@@ -45,15 +45,13 @@ def grid_reference(scope: Scope, path: Path, reference: str) -> Iterator[Finding
             message = f"unknown source or grid {reference!r}. {did_you_mean(reference, known)}"
         yield Finding(path, message)
     elif reference in project.features:
-        yield Finding(
-            path, f"{reference!r} is a feature table. A grid is made of a source of N-d data, or a grid."
-        )
+        yield Finding(path, f"{reference!r} is a feature table. Name a source of N-d data, or a grid.")
     elif reference in project.sources and not project.sources[reference].is_grid:
         found = project.sources[reference].format
         yield Finding(
             path,
-            f"{reference!r} is a table ({found}). A grid is made of a source of N-d data (format: zarr, netcdf, hdf5, "
-            "grib, tiff, dicom or nifti), or a grid.",
+            f"{reference!r} is a table ({found}). Name a source of N-d data (format: zarr, netcdf, hdf5, grib, tiff, "
+            "dicom or nifti), or a grid.",
         )
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from featureflow.spec.datasets import Dataset, PatchLabels
+from featureflow.spec.datasets import Dataset
 from featureflow.spec.features import Lookup
 from featureflow.spec.messages import Finding
 from featureflow.spec.paths import Path
 from featureflow.spec.rules.grids import grid_reference
 from featureflow.spec.rules.scope import Scope
-from featureflow.spec.rules.tables import unknown_reference
 
 #: what a look-up of a table may say, and one of a grid may not
 _OF_TABLES = ("keys", "on_tie", "knowledge", "nulls", "availability")
 #: what a dataset of patches has no rows for
-_OF_ROWS = ("features", "lookup", "derive", "label", "encode", "select", "sample")
-_OF_ARRAYS = ("patch", "center", "majority", "mean", "min", "max", "sum")
-_OF_EVENTS = ("any", "count", "mean", "min", "max", "sum")
+_OF_ROWS = ("encode", "select", "sample")
 
 
 def only_grid(scope: Scope, path: Path, reference: str) -> Iterator[Finding]:
@@ -64,34 +61,10 @@ def patch_rules(scope: Scope) -> Iterator[Finding]:
                 )
                 yield Finding((*path, field), message, at_key=True)
         if dataset.spine.labels is not None:
-            yield from _labels(scope, (*path, "spine", "labels"), dataset.spine.labels, dataset)
-        yield from _split(path, dataset)
-
-
-def _labels(scope: Scope, path: Path, labels: PatchLabels, dataset: Dataset) -> Iterator[Finding]:
-    ops = _OF_EVENTS if labels.at else _OF_ARRAYS
-    if labels.how not in ops:
-        yield Finding((*path, "op"), f"must be one of {', '.join(ops)}; got {labels.how!r}.")
-    if not labels.at:
-        yield from grid_reference(scope, (*path, "source"), labels.source)
-        if labels.column is not None:
-            yield Finding(
-                (*path, "column"), "is for labels of a table. Add at:, or write variable:.", at_key=True
+            yield from grid_reference(
+                scope, (*path, "spine", "labels", "source"), dataset.spine.labels.source
             )
-        return
-    yield from unknown_reference(scope, (*path, "source"), labels.source, advice="Remove at:.")
-    if labels.variable is not None:
-        yield Finding(
-            (*path, "variable"), "is for labels of a grid. Remove at:, or write column:.", at_key=True
-        )
-    for dim in labels.at:
-        if dim not in dataset.spine.patch:
-            message = f"{dim!r} is no dimension of the patches ({', '.join(dataset.spine.patch)})."
-            yield Finding((*path, "at", dim), message, at_key=True)
-    if labels.how in ops and labels.how not in ("any", "count") and labels.column is None:
-        yield Finding(
-            (*path, "op"), f"{labels.how} needs a column. Add column: with a column of {labels.source}."
-        )
+        yield from _split(path, dataset)
 
 
 def _split(path: Path, dataset: Dataset) -> Iterator[Finding]:

@@ -333,7 +333,7 @@ def test_patches_have_whole_strides_and_a_key() -> None:
     found = project().datasets["patches"].spine
     assert (found.keys, found.stride, found.patch) == (("patch",), {"lat": 8, "lon": 8}, {"lat": 8, "lon": 8})
     assert found.labels is not None
-    assert (found.labels.source, found.labels.variable, found.labels.how) == ("land", "zone", "patch")
+    assert (found.labels.source, found.labels.variable, found.labels.op) == ("land", "zone", "patch")
     some = project(SPEC.replace("lon: 8}", "lon: 8}, stride: {lat: 4}")).datasets["patches"].spine
     assert some.stride == {"lat": 4, "lon": 8}
 

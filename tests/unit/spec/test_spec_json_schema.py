@@ -194,10 +194,7 @@ SPINE = {"source": "clicks", "keys": "k"}
         ((*N, "shards"), {"x": 200}),
         (("features", "o"), {"source": "n"}),
         (("datasets", "q", "lookup", 0), {"from": "n", "at": {"lat": "latitude"}}),
-        (
-            ("datasets", "p", "spine", "labels"),
-            {"source": "clicks", "at": {"time": "t"}, "op": "any", "as": "hit"},
-        ),
+        (("datasets", "p", "spine", "labels"), {"source": "n", "op": "majority", "as": "hit"}),
         (("store",), "${X:-./s}"),
     ],
 )
