@@ -124,6 +124,7 @@ def gc(
                 "expired": list(collected.expired),
                 "kept": list(collected.kept),
                 "files": len(collected.files),
+                "array_objects": collected.array_objects,
                 "bytes": collected.bytes,
             }
         )
@@ -135,7 +136,8 @@ def gc(
     for kind, entry in ((kind, entry) for kind, entries in found.items() for entry in entries):
         gone = ", ".join(str(number) for number in entry["expired"]) or "none"
         verb = "would go" if dry_run else "expired"
-        freed = f"{plural(entry['files'], 'file')}, {size(entry['bytes'])}"
+        arrays = f"{plural(entry['array_objects'], 'object')} of arrays, " if entry["array_objects"] else ""
+        freed = f"{plural(entry['files'], 'file')}, {arrays}{size(entry['bytes'])}"
         click.echo(f"{entry[kind]}: versions {verb}: {gone}; kept: {len(entry['kept'])}; {freed}")
     if files:
         click.echo(f"{WORK}/: {plural(files, 'old file')} of builds on several hosts; {size(freed_bytes)}")

@@ -35,8 +35,24 @@ def describe_difference(found: Diff) -> dict[str, Any]:
         "slices_shared": found.slices_shared,
         "files": {"shared": found.files_shared, "added": found.files_added, "removed": found.files_removed},
         "rows": rows,
+        **(_grid(found) if found.variables else {}),
         "statistics": [_statistics(row) for row in found.statistics.to_dicts()],
     }
+
+
+def _grid(found: Diff) -> dict[str, Any]:
+    """Of a grid: its sizes, and the chunks of each variable."""
+    variables = [
+        {
+            "name": one.name,
+            "shared": one.chunks_shared,
+            "changed": one.chunks_changed,
+            "added": one.chunks_added,
+            "removed": one.chunks_removed,
+        }
+        for one in found.variables
+    ]
+    return {"sizes": {"before": found.sizes_before, "after": found.sizes_after}, "variables": variables}
 
 
 def _statistics(row: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +94,24 @@ def difference_text(entry: dict[str, Any], *, limit: int = 100, paint: Paint | N
     return "\n".join(lines)
 
 
+def _grid_lines(entry: dict[str, Any]) -> list[str]:
+    old, new = entry["sizes"]["before"], entry["sizes"]["after"]
+    moved = [
+        f"{dim} {old.get(dim, '(none)')} → {new.get(dim, '(none)')}"
+        for dim in dict.fromkeys([*old, *new])
+        if old.get(dim) != new.get(dim)
+    ]
+    lines = [f"  sizes   {', '.join(moved)}"] if moved else []
+    return lines + [
+        f"  chunks  {one['name']}: {one['shared']:,} shared, {one['changed']:,} changed, {one['added']:,} added, "
+        f"{one['removed']:,} removed"
+        for one in entry["variables"]
+    ]
+
+
 def _data_lines(entry: dict[str, Any]) -> list[str]:
+    if "variables" in entry:
+        return _grid_lines(entry)
     rows, files = entry["rows"], entry["files"]
     text = f"  rows    {count(rows['before'])} → {count(rows['after'])}"
     if rows["compared"] is not None:

@@ -85,7 +85,10 @@ def describe_stored(found: Table) -> dict[str, Any]:
         "keys": found.keys,
         "time": found.time,
         "partition": found.state.partition,
-        "schema": [
+        **({"grid": _grid(found)} if found.is_grid else {}),
+        "schema": _variables(found)
+        if found.is_grid
+        else [
             {
                 "name": field.name,
                 "type": type_name(field.type),
@@ -98,6 +101,34 @@ def describe_stored(found: Table) -> dict[str, Any]:
         "inputs": record.get("inputs"),
         "definition": found.definition,
     }
+
+
+def _grid(found: Table) -> dict[str, Any]:
+    """Dimensions of a grid, how it is cut, and where its values are."""
+    arrays = found.record["arrays"]
+    return {name: arrays.get(name) for name in ("dims", "sizes", "chunks", "shards", "snapshot", "attrs")}
+
+
+def _variables(found: Table) -> list[dict[str, Any]]:
+    """Variables of a grid with dimensions, units and statistics."""
+    variables = found.record["arrays"]["variables"]
+    statistics = {row["column"]: row for row in found.stats.iter_rows(named=True)}
+    return [
+        {
+            "name": name,
+            "type": about["dtype"],
+            "dims": about["dims"],
+            "units": about.get("units"),
+            "attrs": about.get("attrs"),
+            "count": statistics[name]["count"],
+            "nulls": statistics[name]["nulls"],
+            **{
+                key: None if statistics[name][key] is None else float(statistics[name][key])
+                for key in ("min", "max", "mean")
+            },
+        }
+        for name, about in variables.items()
+    ]
 
 
 def listing_text(
@@ -181,6 +212,8 @@ def stored_text(
     lines += [f"  {entry['url']}", ""]
     if special:
         lines += [*dataset_lines(entry, balance, limit=limit, paint=brush), ""]
+    if "grid" in entry:
+        return "\n".join([*lines, *_variable_lines(entry, limit, brush)])  # a sample would be of chunks
     lines += _column_lines(entry, limit, brush, roles=special)
     if sample is not None and sample.height:
         lines += ["", *sample_lines(sample, limit=limit, paint=brush)]
@@ -188,19 +221,42 @@ def stored_text(
 
 
 def _facts_of(entry: dict[str, Any]) -> list[str]:
+    grid = entry.get("grid")
     facts = [
-        plural(entry["rows"], "row"),
-        size(entry["bytes"]) + f" in {plural(entry['files'], 'file')}",
+        plural(entry["rows"], "chunk" if grid else "row"),
+        *([] if grid else [size(entry["bytes"]) + f" in {plural(entry['files'], 'file')}"]),
         f"published {moment(entry['published'])} UTC",
-        f"keys {', '.join(entry['keys']) or 'none'}",
+        *([] if grid else [f"keys {', '.join(entry['keys']) or 'none'}"]),
         *([f"time {entry['time']}"] if entry["time"] else []),
-        *([f"partition {entry['partition']}"] if entry["kind"] == "table" else []),
+        *([f"partition {entry['partition']}"] if entry["kind"] == "table" and not grid else []),
         f"definition {entry['definition_hash'][:12]}",
         f"build {entry['build']}",
     ]
     facts += [f"by {entry['by']}"] if entry["by"] else []
     facts += [f"git {entry['git'][:10]}"] if entry["git"] else []
     return facts + ([entry["engine"]] if entry["engine"] else [])
+
+
+def _variable_lines(entry: dict[str, Any], limit: int, brush: Paint) -> list[str]:
+    grid = entry["grid"]
+    dims = [
+        (dim, count(grid["sizes"][dim]), count(grid["chunks"].get(dim, grid["sizes"][dim])))
+        for dim in grid["dims"]
+    ]
+    lines = table(dims, ("dimension", "size", "chunk"), limit=limit, right=(1, 2), paint=brush, indent="  ")
+    rows = [
+        (
+            one["name"],
+            one["type"],
+            ", ".join(one["dims"]),
+            one["units"] or "",
+            _share(one["nulls"], one["count"] + one["nulls"]),
+            *(_statistic(one[name]) for name in ("min", "mean", "max")),
+        )
+        for one in entry["schema"]
+    ]
+    headers = ("variable", "type", "dimensions", "units", "nulls", "min", "mean", "max")
+    return [*lines, "", *table(rows, headers, limit=limit, right=range(4, 8), paint=brush, indent="  ")]
 
 
 def _column_lines(entry: dict[str, Any], limit: int, brush: Paint, *, roles: bool) -> list[str]:

@@ -128,3 +128,24 @@ def test_a_table_without_keys_and_time_has_no_dimensions(maker: Any) -> None:
     assert maker.open().to_polars().equals(pl.DataFrame({"a": [1.0]}))
     with pytest.raises(TableError, match="needs keys or a time"):
         maker.open().to_xarray()
+
+
+def test_show_and_diff_tell_of_grids(store: Any) -> None:
+    from featureflow.observe.differences import describe_difference, difference_text
+    from featureflow.observe.stored import describe_stored, stored_text
+
+    described = describe_stored(store.table("sea"))
+    json.dumps(described, allow_nan=False)
+    assert described["grid"]["sizes"] == {"time": 12, "lat": 17, "lon": 14}
+    sst = described["schema"][1]
+    assert (sst["name"], sst["units"], sst["dims"]) == ("sst", "K", ["time", "lat", "lon"])
+    text = stored_text(described, None)
+    assert "15 chunks" in text
+    assert "float32 time, lat, lon K" in " ".join(text.split())
+    difference = describe_difference(store.table("sea@2").diff("sea@1"))
+    json.dumps(difference, allow_nan=False)
+    assert {"name": "sst", "shared": 8, "changed": 0, "added": 4, "removed": 0} in difference["variables"]
+    told = difference_text(difference)
+    assert "sizes   time 8 → 12" in told
+    assert "chunks  sst: 8 shared, 0 changed, 4 added, 0 removed" in told
+    assert "files" not in told
