@@ -168,27 +168,26 @@ class Stencil:
 def stencil(x: Array, edge_order: int) -> Stencil:
     """Work out how gradients along a coordinate are made, as ``numpy.gradient`` does.
 
-    Evenly spaced points take both neighbours, others the three-point formula of second order; the ends take two
-    values with ``edge_order`` 1, three with 2. Whether points are evenly spaced is a question about all of them.
+    A position takes both neighbours if they are equally far, the three-point formula of second order if not; the ends
+    take two values with ``edge_order`` 1, three with 2. NumPy asks whether *all* points are evenly spaced, so that a
+    label that is appended could change values far from it; here only the neighbours count.
     """
     size, steps = len(x), np.diff(x)
     at = np.arange(size)
     low, high = np.maximum(at - 1, 0), np.minimum(at + 1, size - 1)
-    even = bool((steps == steps[0]).all())
-    of_three = np.full(size, not even)
+    of_three = np.zeros(size, bool)
     of_three[[0, -1]] = edge_order == 2
+    apart = np.concatenate([steps[:1], 2.0 * steps[:-1], steps[-1:]])
     first = np.clip(at - 1, 0, max(0, size - 3))
     weights = np.zeros((3, size))
     if size > 2:
         before, after = steps[:-1], steps[1:]
+        of_three[1:-1] = before != after
         weights[0, 1:-1] = -after / (before * (before + after))
         weights[1, 1:-1] = (after - before) / (before * after)
         weights[2, 1:-1] = before / (after * (before + after))
         weights[:, 0] = _end_weights(steps[0], steps[1])
         weights[:, -1] = -_end_weights(steps[-1], steps[-2])[::-1]
-    apart = x[high] - x[low]
-    if even:  # one number for all, as the coordinate's own rounding is not
-        apart = np.where((at > 0) & (at < size - 1), 2.0 * steps[0], steps[0])
     return Stencil(low, high, apart, of_three, first, weights)
 
 

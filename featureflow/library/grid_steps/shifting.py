@@ -135,7 +135,7 @@ class Diff(GridStep):
         return cls(params["dim"], params.get("n") or 1)
 
     def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
-        """Shorter by ``n``, types as they are."""
+        """Shorter by ``n``; integers become int64, as a difference of small or unsigned ones would wrap."""
         check_dim(cube, self.dim, ("dim",))
         if self.n >= cube.sizes[self.dim]:
             text = f"takes {self.n} positions away, but {self.dim!r} has only {cube.sizes[self.dim]}."
@@ -147,7 +147,7 @@ class Diff(GridStep):
                 raise StepMistake(("dim",), text)
         made = cube.isel({self.dim: slice(self.n, None)})
         changed = {
-            name: absent(made[name].dims, made[name].shape, made[name].dtype, made[name].attrs)
+            name: absent(made[name].dims, made[name].shape, _signed(made[name].dtype), made[name].attrs)
             for name in chosen
         }
         made = with_variables(made, changed)
@@ -173,9 +173,14 @@ class Diff(GridStep):
         for name, one in block.data.data_vars.variables.items():
             found[str(name)] = one
             if self.dim in one.dims:
-                values = np.diff(np.asarray(one.values), self.n, one.dims.index(self.dim))
+                wide = np.asarray(one.values).astype(made[name].dtype, copy=False)
+                values = np.diff(wide, self.n, one.dims.index(self.dim))
                 found[str(name)] = xr.Variable(one.dims, clean(values), one.attrs)
         return coordinates_within(xr.Dataset(found), made, region)
+
+
+def _signed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype("int64") if dtype.kind in "iu" else dtype
 
 
 def with_missing(dtype: np.dtype[Any]) -> np.dtype[Any]:

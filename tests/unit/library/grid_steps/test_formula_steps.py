@@ -161,6 +161,13 @@ def test_times_are_compared_with_texts_and_have_parts(kind):
     np.testing.assert_array_equal(months.m, cube.time.dt.month * 100 + cube.time.dt.hour)
 
 
+def test_nan_and_zero_have_one_bit_pattern_each():
+    cube = xr.Dataset({"a": ("x", [np.inf, np.nan, 0.0])})
+    found = parse("a - a").evaluate(cube).values
+    assert np.isnan(found[:2]).all() and not np.signbit(found).any()
+    assert not np.signbit(parse("-abs(a) * 0").evaluate(cube).values).any()
+
+
 def test_names_with_spaces_stand_in_quotes():
     cube = xr.Dataset({"2m temp": ("x", [1.0]), "b": ("x", [2.0])})
     assert parse('"2m temp" + b').evaluate(cube).item() == parse("`2m temp` + b").evaluate(cube).item() == 3.0
