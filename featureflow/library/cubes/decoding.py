@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from xarray.coders import CFDatetimeCoder, CFTimedeltaCoder
 
 from featureflow.core.errors import SourceError
 
+#: values that are decoded at once: with their copies they fit into the second cache
+_BLOCK = 1 << 16
 _MASKS = ("_FillValue", "missing_value")
 _CHANGES = ("scale_factor", "add_offset", "_Unsigned", "dtype", "_Encoding")
 
@@ -59,8 +63,54 @@ def mask(values: np.ndarray[Any, Any], fills: list[Any]) -> np.ndarray[Any, Any]
     return out
 
 
+def is_elementwise(raw: xr.Variable, decoded: xr.Variable) -> bool:
+    """Whether decoding turns each number into a number: scale, offset, fill values, sign, byte order."""
+    return raw.dtype.kind in "iuf" and decoded.dtype.kind in "iuf" and raw.dims == decoded.dims
+
+
+def unpack(raw: xr.Variable, values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Decode numbers piece by piece, each small enough for the processor's cache.
+
+    Parameters
+    ----------
+    raw
+        The variable as stored, for its attributes.
+    """
+    out = np.empty(values.shape, dtype)
+    flat, into = values.reshape(-1), out.reshape(-1)
+    attrs = {key: value for key, value in raw.attrs.items() if key in (*_MASKS, *_CHANGES)}
+    quiet = _ALONE if all(key in attrs for key in _MASKS) else nullcontext()
+    with quiet:  # two fill values that differ both mean missing, of which xarray warns
+        for start in range(0, flat.size, _BLOCK):
+            block = xr.Variable(("at",), flat[start : start + _BLOCK], attrs)
+            done = xr.conventions.decode_cf_variable("", block, decode_times=False, decode_timedelta=False)
+            into[start : start + _BLOCK] = done.values
+    return out
+
+
+class _WithoutWarnings:
+    """Filters of warnings are one for all threads: one thread at a time may change them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside: warnings.catch_warnings[Any] | None = None
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._inside = warnings.catch_warnings()
+        self._inside.__enter__()
+        warnings.simplefilter("ignore", xr.SerializationWarning)
+
+    def __exit__(self, *error: object) -> None:
+        assert self._inside is not None  # noqa: S101  entered before
+        self._inside.__exit__(*error)  # type: ignore[arg-type]
+        self._lock.release()
+
+
+_ALONE = _WithoutWarnings()
+
+
 def read_decoded(decoded: xr.Variable, cut: tuple[slice, ...]) -> np.ndarray[Any, Any]:
-    """Read and decode a part of a lazily decoded variable."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=xr.SerializationWarning)
+    """Read and decode a part of a lazily decoded variable: texts, times, booleans."""
+    with _ALONE:
         return np.asarray(decoded[cut].values)

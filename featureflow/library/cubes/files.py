@@ -115,6 +115,10 @@ class FilePart(ABC):
             raw, decoded = opened.raw.variables[name], opened.decoded.variables[name]
             fills = decoding.fill_of(raw, decoded)
             if fills is None:
+                if decoding.is_elementwise(raw, decoded):
+                    return self._exact(
+                        decoding.unpack(raw, np.asarray(raw[cut].values), decoded.dtype), name, stored
+                    )
                 return self._exact(decoding.read_decoded(decoded, cut), name, stored)
             return self._exact(decoding.mask(np.asarray(raw[cut].values), fills), name, stored)
 

@@ -105,9 +105,12 @@ class StoredCube:
             if not here:
                 break
             named = part.named({name: self._of_part(each, i) for name, each in here.items()})
+            if self.along is None:
+                found += [CubePiece(identity, region, size) for identity, region, size, _ in named]
+                continue
             for identity, region, size, name in named:
                 placed, holds = dict(region), here.values() if name is None else (here[name],)
-                if self.along is not None and all(self.along in each.dims for each in holds):
+                if all(self.along in each.dims for each in holds):
                     low, high = region.get(self.along, (0, self._length(i)))
                     placed[self.along] = (start + low, start + high)
                 found.append(CubePiece(identity, placed, size))

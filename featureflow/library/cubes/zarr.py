@@ -40,7 +40,7 @@ class OpenZarr:
                 store, group=path or None, chunks=None, decode_cf=False, consolidated=consolidated
             )
             self.arrays: dict[str, Any] = {str(name): self.group[str(name)] for name in raw.variables}
-            self.decoded = decoding.decode(raw, where)
+            self.raw, self.decoded = raw, decoding.decode(raw, where)
         self.fills = {
             str(name): decoding.fill_of(variable, self.decoded.variables[name])
             for name, variable in raw.variables.items()
@@ -94,7 +94,10 @@ class ZarrPart:
             with spent(kind), values_of(self.where, self.url, name, cut):
                 fills = opened.fills[name]
                 if fills is None:
-                    return decoding.read_decoded(opened.decoded.variables[name], cut)
+                    raw, decoded = opened.raw.variables[name], opened.decoded.variables[name]
+                    if decoding.is_elementwise(raw, decoded):
+                        return decoding.unpack(raw, np.asarray(array[cut]), decoded.dtype)
+                    return decoding.read_decoded(decoded, cut)
                 return decoding.mask(np.asarray(array[cut]), fills)
 
     def _same(self, opened: OpenZarr, name: str, stored: Stored) -> Any:
@@ -141,14 +144,16 @@ def _pieces(
         *stored.shape,
         *array.shape[len(stored.shape) :],
     )  # characters of texts have a dimension of their own
-    counts = [-(-size // chunk) for size, chunk in zip(shape, sizes, strict=True)]
+    dims, known = stored.dims, len(stored.dims)
+    spans = [
+        [(low, min(low + chunk, size)) for low in range(0, size, chunk)]
+        for size, chunk in zip(shape, sizes, strict=True)
+    ]
+    key_of = array.metadata.encode_chunk_key
     found: list[Named] = []
-    for at in itertools.product(*map(range, counts)):
-        size, version = there.get(array.metadata.encode_chunk_key(at), (0, "absent"))
-        region = {
-            dim: (i * chunk, min((i + 1) * chunk, length))
-            for dim, i, chunk, length in zip(stored.dims, at, sizes, stored.shape, strict=False)
-        }
-        key = ".".join(map(str, at))
-        found.append((f"{prefix}:{key}:{size}:{version}", region, size, name))
+    for at in itertools.product(*(range(len(each)) for each in spans)):
+        bytes_there, version = there.get(key_of(at), (0, "absent"))
+        region = {dims[i]: spans[i][at[i]] for i in range(known)}
+        identity = f"{prefix}:{'.'.join(map(str, at))}:{bytes_there}:{version}"
+        found.append((identity, region, bytes_there, name))
     return found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 
 import cftime
+import h5netcdf
 import h5py
 import numpy as np
 import pytest
@@ -84,6 +86,46 @@ def test_packed_values_are_decoded_as_xarray_does(tmp_path_factory, packing, sha
     xr.testing.assert_identical(got, cut)
     assert got["v"].dtype == cut["v"].dtype == cube.outline["v"].dtype
     assert got["v"].dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"_FillValue": np.int8(-1), "missing_value": np.int8(-2)},
+        {"_FillValue": np.int8(-1), "missing_value": np.int8(-1), "scale_factor": 0.1},
+        {
+            "_FillValue": np.int8(-1),
+            "_Unsigned": "true",
+            "scale_factor": np.float32(0.1),
+            "add_offset": np.float32(3),
+        },
+        {"_Unsigned": "true"},
+        {"add_offset": 5.0},
+    ],
+)
+def test_attributes_that_old_programs_write(tmp_path, opened, attrs):
+    with h5netcdf.File(tmp_path / "a.nc", "w") as file:
+        file.dimensions = {"x": 300}
+        fill = attrs.get("_FillValue")
+        found = file.create_variable("v", ("x",), "i1", fillvalue=fill)
+        found[:] = (np.arange(300) % 256 - 128).astype("i1")
+        found.attrs.update({key: value for key, value in attrs.items() if key != "_FillValue"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = xr.open_dataset(tmp_path / "a.nc").load()
+    cube = opened("a.nc")
+    got = cube.read({"x": (10, 290)}, ["v"])["v"]
+    np.testing.assert_array_equal(got, expected["v"][10:290])
+    assert got.dtype == expected["v"].dtype == cube.outline["v"].dtype
+
+
+def test_large_regions_are_unpacked_in_pieces(tmp_path, opened):
+    values = np.random.default_rng(3).integers(0, 1000, (3, 70_001)) / 10
+    values[1, 69_000] = np.nan
+    packing = {"dtype": "i2", "scale_factor": 0.1, "_FillValue": -1}
+    xr.Dataset({"v": (("y", "x"), values)}).to_netcdf(tmp_path / "a.nc", encoding={"v": packing})
+    with xr.open_dataset(tmp_path / "a.nc") as expected:
+        np.testing.assert_array_equal(opened("a.nc").read({}, ["v"])["v"], expected["v"])
 
 
 @pytest.mark.parametrize("calendar", ["noleap", "360_day", "julian", "standard", "proleptic_gregorian"])
