@@ -105,7 +105,8 @@ class _Run:
             self._take_done()
 
     def _take_done(self) -> None:
-        for key, result, error in self.executor.next_done():
+        # results first: an error may end the build, and what is finished counts
+        for key, result, error in sorted(self.executor.next_done(), key=lambda one: one[2] is not None):
             task = self.lanes.done(key)
             if error is None:
                 self.on_done(task, result)

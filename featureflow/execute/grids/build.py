@@ -8,27 +8,29 @@ from contextlib import suppress
 from math import isfinite
 from typing import Any
 
+import pyarrow as pa
+
 from featureflow.contracts.check import CheckResult
 from featureflow.contracts.cube import Cube
-from featureflow.core.errors import FeatureflowError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import delete, join, list_names
 from featureflow.execute.grids import progress
 from featureflow.execute.grids.chunk_rows import ChunkRow, schema_of, table_of
 from featureflow.execute.grids.fits import FitWork, fit_path
 from featureflow.execute.grids.naming import fit_box
-from featureflow.execute.grids.planning import FITS, GridPlan
+from featureflow.execute.grids.planning import FITS, GridPlan, name_of_all
 from featureflow.execute.grids.region_task import GridJob, Made, combine_parts, compute_box, compute_fit
-from featureflow.execute.grids.stored import GridCube
+from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.tasks import fit_runs, fits_under
+from featureflow.execute.grids.zones import compute_zones, read_zones, table_of_zones
 from featureflow.execute.site import Site
 from featureflow.execute.task import Shared, Task
 from featureflow.observe.report import TableOutcome
-from featureflow.plan.grid_nodes import CompiledGrid
+from featureflow.plan.grid_nodes import CompiledGrid, RowShape
 from featureflow.tables import layout
-from featureflow.tables.arrays import ArraySpec, ArrayWrite, begin, project_arrays
+from featureflow.tables.arrays import ArraySpec, ArrayWrite, begin
 from featureflow.tables.commit import publish
-from featureflow.tables.parquet_files import write_file
+from featureflow.tables.parquet_files import StagedFile, write_file
 
 #: What tasks wrote is merged when so many have come back: a fork names all chunks that were written with it.
 MERGED_AT_ONCE = 64
@@ -43,6 +45,8 @@ class GridBuild:
         self.url = site.table_url(plan.name)
         self.snapshot = ""
         self.rows: list[ChunkRow] = list(plan.kept)
+        self.zones: pa.Table | None = None
+        self.staged: StagedFile | None = None
         self._cubes: dict[str, Cube] = dict(plan.cubes)
 
     @property
@@ -82,6 +86,10 @@ class GridBuild:
         for name in self.grid.inputs:
             if name in grids:
                 self._cubes[name] = grids[name].cube()
+        if self.grid.rows is not None:
+            self._make_fits()
+            self._make_zones(self.grid.rows)
+            return []
         spec = ArraySpec(self.grid.outline, self.grid.chunks, self.grid.shards)
         write = begin(self.url, spec, build_id, plan.base)
         self._make_fits()
@@ -180,6 +188,27 @@ class GridBuild:
             raise
         write.merge(forks)
 
+    def _make_zones(self, shape: RowShape) -> None:
+        """Compute the parts of a grid of zones that are missing, and put its rows together."""
+        plan, folder = self.plan, join(self.url, ZONES)
+        stage = f"{self.name}: compute"
+        self.site.progress.stage(stage, len(plan.cut.boxes))
+        job = self._job(b"", "zones")
+        tasks = []
+        for i, box in enumerate(plan.cut.boxes):
+            names = tuple(plan.chunks[cell] for cell in box.cells)
+            tasks.append(Task(f"{self.name}-{i}", compute_zones, (job, box, names, folder), stage))
+        self.site.run(tasks, lambda _, n: self.site.progress.advance(stage, bytes=n))
+        whole = {str(dim): (0, int(n)) for dim, n in self.grid.outline.sizes.items()}
+        data = read_zones(self.grid.outline, plan.lattice, plan.chunks, folder, whole)
+        self.zones = table_of_zones(self.grid, shape, data)
+        schema = layout.storable(self.zones.schema)
+        self.zones = self.zones.cast(schema)
+        name = fingerprint([self.grid.definition_hash, name_of_all(plan.mark, plan.chunks)])
+        path = layout.file_path(None, None, 0, name)
+        keys = list(shape.keys)
+        self.staged = write_file(self.zones, self.url, path, keys=keys, time=shape.time)
+
     def _save(self, write: ArrayWrite) -> None:
         """Keep what is finished, should this build be killed."""
         snapshot = write.checkpoint(f"{self.name}: {len(self.rows)} chunks so far")
@@ -192,17 +221,14 @@ class GridBuild:
         plan, state = self.plan, self.plan.state
         published = None
         if plan.does_something:
+            shape, staged = self.grid.rows, self.staged or self._write_rows()
             dims = [str(dim) for dim in self.grid.outline.sizes]
-            table = table_of(self.rows, dims)
-            digest = fingerprint([plan.mark, *(row.fingerprint + row.digest for row in self.rows)])
-            path = layout.file_path(None, None, 0, digest)
-            staged = write_file(table, self.url, path, keys=["variable"], time=None)
             published = publish(
                 self.url,
-                schema=schema_of(dims),
+                schema=schema_of(dims) if self.zones is None else self.zones.schema,
                 partition="none",
-                keys=["variable"],
-                time=None,
+                keys=["variable"] if shape is None else list(shape.keys),
+                time=None if shape is None else shape.time,
                 adds=[staged],
                 removes=[] if state is None else [old.path for old in state.files if old.path != staged.path],
                 record=self._record(remembered),
@@ -210,25 +236,40 @@ class GridBuild:
             )
             self._forget_fits()
             progress.forget_progress(self.url)
-            with suppress(
-                OSError, FeatureflowError
-            ):  # committed is committed: tags and main can be made up for
-                project_arrays(self.url, published.version, self.snapshot)
-        written = len(plan.missing)
+            if shape is not None:
+                self._forget_parts()
+        n_rows = len(self.rows)
+        if self.grid.rows is not None:
+            n_rows = published.rows if published else state.info.rows if state else 0
         return TableOutcome(
             name=self.name,
             change=plan.change,
             reason=plan.reason,
             version=published.version if published else None,
             previous_version=state.version if state else None,
-            rows=len(self.rows),
-            rows_written=len(self.rows) - len(plan.kept) if published else 0,
+            rows=n_rows,
+            rows_written=n_rows - len(plan.kept) if published else 0,
             files_written=1 if published else 0,
             files_reused=0,
-            slices_computed=written,
+            slices_computed=len(plan.missing),
             checks=[],
             kind="grid",
         )
+
+    def _write_rows(self) -> StagedFile:
+        """Write the rows of all chunks."""
+        table = table_of(self.rows, [str(dim) for dim in self.grid.outline.sizes])
+        name = fingerprint([self.plan.mark, *(row.fingerprint + row.digest for row in self.rows)])
+        return write_file(
+            table, self.url, layout.file_path(None, None, 0, name), keys=["variable"], time=None
+        )
+
+    def _forget_parts(self) -> None:
+        """Delete parts of zones that the new version does not have."""
+        folder, used = join(self.url, ZONES), {f"{name}.npz" for name in self.plan.chunks.values()}
+        for name in list_names(folder):
+            if name.endswith(".npz") and name not in used:
+                delete(join(folder, name))
 
     def _record(self, remembered: dict[str, Any]) -> dict[str, Any]:
         grid, outline = self.grid, self.grid.outline
@@ -238,11 +279,15 @@ class GridBuild:
             "change": self.plan.change,
             "reason": self.plan.reason,
             "kind": "grid",
-            "slices": {"all": fingerprint([self.plan.mark, *self.plan.chunks.values()])},
+            "slices": {"all": name_of_all(self.plan.mark, self.plan.chunks)},
             "buckets": 1,
             "reach": None,
-            "arrays": {
-                "snapshot": self.snapshot,
+            "arrays" if grid.rows is None else "zones": {
+                **(
+                    {"snapshot": self.snapshot}
+                    if grid.rows is None
+                    else {"names": list(self.plan.chunks.values())}
+                ),
                 "mark": self.plan.mark,
                 "dims": [str(dim) for dim in outline.sizes],
                 "sizes": {str(dim): int(n) for dim, n in outline.sizes.items()},

@@ -18,7 +18,7 @@ from featureflow.execute.grids.evaluate import source_box
 from featureflow.execute.grids.naming import Naming, digest, fit_box, is_in_memory
 from featureflow.execute.grids.piece_index import PieceIndex
 from featureflow.execute.grids.progress import find_progress
-from featureflow.execute.grids.stored import GridCube
+from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.tasks import Cut, cut_grid
 from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.execute.site import Site
@@ -117,15 +117,20 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
     if found is not None:
         known = {**known, **{(row.variable, row.chunk): row for row in found.rows}}
         base = found.snapshot
-    missing, kept = _split(grid, lattice, chunks, known)
-    change, reason = _explain(grid, state, mark, missing, full=full)
+    if grid.rows is not None:
+        there = set() if full else set(list_names(join(url, ZONES)))
+        missing = [cell for cell, name in chunks.items() if f"{name}.npz" not in there]
+        kept = list[ChunkRow]()
+    else:
+        missing, kept = _split(grid, lattice, chunks, known)
+    change, reason = _explain(grid, state, mark, missing, chunks, full=full)
     fits = {name.removesuffix(".npz") for name in list_names(join(url, FITS))} if missing else set()
     if missing:
         refuse_small_budget(site.budget)
     cut = cut_grid(
         grid, lattice, missing, naming, set() if full else fits, site.budget, site.executor.capacity
     )
-    estimate = _estimate(grid, lattice, naming, cut, missing, kept, site)
+    estimate = _estimate(grid, lattice, naming, cut, missing, site)
     return GridPlan(
         grid,
         change,
@@ -161,6 +166,11 @@ def mark_of(grid: CompiledGrid) -> str:
     return fingerprint([repr(found)])
 
 
+def name_of_all(mark: str, chunks: Mapping[Cell, str]) -> str:
+    """Name of all that a version has."""
+    return fingerprint([mark, *chunks.values()])
+
+
 def _plain(attrs: Mapping[Any, Any]) -> list[tuple[str, str]]:
     return sorted((str(name), repr(value)) for name, value in attrs.items())
 
@@ -169,7 +179,7 @@ def _with_chunks_of(grid: CompiledGrid, state: TableState | None) -> CompiledGri
     """Take the chunk sizes of the current version where the spec leaves them open: a longer cube keeps its chunks."""
     if state is None or state.definition_hash != grid.definition_hash:
         return grid
-    stored = (state.record.get("arrays") or {}).get("chunks") or {}
+    stored = (state.record.get("arrays") or state.record.get("zones") or {}).get("chunks") or {}
     sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
     if set(stored) != set(sizes) or any(grid.shards or {}):
         return grid
@@ -215,6 +225,7 @@ def _explain(
     state: TableState | None,
     mark: str,
     missing: list[Cell],
+    chunks: Mapping[Cell, str],
     *,
     full: bool,
 ) -> tuple[Change, str]:
@@ -227,8 +238,8 @@ def _explain(
         )
     if full:
         return "full rebuild", "--full was given"
-    arrays = state.record.get("arrays") or {}
-    if not missing and arrays.get("mark") == mark:
+    arrays = state.record.get("arrays") or state.record.get("zones") or {}
+    if state.record["slices"] == {"all": name_of_all(mark, chunks)} and not missing:
         return "unchanged", f"version {state.version} has it all"
     sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
     before = dict(arrays.get("sizes") or {})
@@ -246,7 +257,6 @@ def _estimate(
     naming: Naming,
     cut: Cut,
     missing: list[Cell],
-    kept: list[ChunkRow],
     site: Site,
 ) -> dict[str, int]:
     """Numbers of a plan: bytes as they are stored for what is read, in memory for what is written."""
@@ -269,7 +279,7 @@ def _estimate(
     return {
         "chunks": len(lattice),
         "chunks_computed": len(missing),
-        "chunks_reused": len({row.fingerprint for row in kept}),
+        "chunks_reused": len(lattice) - len(missing),
         "tasks": len(cut.boxes),
         "fits": len(cut.fits),
         "bytes_read": read,

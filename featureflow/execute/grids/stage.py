@@ -14,7 +14,7 @@ from featureflow.execute.grids.build import GridBuild
 from featureflow.execute.grids.chunk_rows import rows_of
 from featureflow.execute.grids.planning import mark_of, plan_grid
 from featureflow.execute.grids.stored import GridCube
-from featureflow.execute.grids.units import Cell
+from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.execute.site import Site
 from featureflow.execute.stages import Piece
 from featureflow.plan.grid_nodes import CompiledGrid
@@ -81,6 +81,8 @@ def published_cube(grid: CompiledGrid, site: Site) -> GridCube:
 
 def stored_cube(grid: CompiledGrid, url: str, state: TableState) -> GridCube:
     """A version of a grid as a cube; its outline is that of the version."""
+    if grid.rows is not None:
+        return _stored_zones(grid, url, state)
     arrays = state.record["arrays"]
     outline = grid.outline
     if arrays["mark"] != mark_of(grid):
@@ -102,6 +104,20 @@ def stored_cube(grid: CompiledGrid, url: str, state: TableState) -> GridCube:
             if len(row.chunk) == len(dims):
                 named[row.chunk] = row.fingerprint
     return GridCube.of(as_stored, url, named, str(arrays["snapshot"]))
+
+
+def _stored_zones(grid: CompiledGrid, url: str, state: TableState) -> GridCube:
+    """A version of a grid of zones; one whose sources have changed since can't be told from its coordinates."""
+    found = state.record["zones"]
+    if found["mark"] != mark_of(grid):
+        raise PlanError(
+            f"features.{grid.name}: its sources have grown since its version. Build it too: --select +NAME."
+        )
+    sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
+    lattice = Lattice.of(sizes, {dim: int(n) for dim, n in found["chunks"].items()})
+    return GridCube.of(
+        replace(grid, chunks=dict(found["chunks"])), url, dict(zip(lattice, found["names"], strict=True))
+    )
 
 
 def _refuse_other_shape(name: str, upstream: CompiledGrid, cube: GridCube) -> None:

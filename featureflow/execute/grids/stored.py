@@ -9,8 +9,12 @@ import xarray as xr
 
 from featureflow.contracts.cube import CubePiece, Region, slices_of
 from featureflow.contracts.outlines import outline_of
+from featureflow.core.storage import join
 from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.plan.grid_nodes import CompiledGrid
+
+#: Folder of the parts of a grid of zones, below a table.
+ZONES = "_ff/zones"
 
 
 @dataclass(slots=True)
@@ -27,6 +31,8 @@ class GridCube:
         Fingerprint of each chunk. Not carried to tasks, which read and don't plan.
     snapshot
         Where the values are; empty before the grid is built.
+    zones
+        Of a grid of zones: the folder where its parts are.
     """
 
     url: str
@@ -35,6 +41,7 @@ class GridCube:
     named: Mapping[Cell, str] = field(default_factory=dict)
     unit: Mapping[str, int] = field(default_factory=dict)
     snapshot: str = ""
+    zones: str = ""
 
     @classmethod
     def of(cls, grid: CompiledGrid, url: str, named: Mapping[Cell, str], snapshot: str = "") -> GridCube:
@@ -45,7 +52,8 @@ class GridCube:
             for dim, n in sizes.items()
             for step in (grid.chunks[dim],)
         }
-        return cls(url, outline_of(grid.outline), chunks, named, dict(grid.unit), snapshot)
+        zones = "" if grid.rows is None else join(url, ZONES)
+        return cls(url, outline_of(grid.outline), chunks, named, dict(grid.unit), snapshot, zones)
 
     def pieces(self, variables: Sequence[str] | None = None) -> list[CubePiece]:  # noqa: ARG002
         """Chunks by their fingerprints, which are those of all variables together."""
@@ -58,6 +66,12 @@ class GridCube:
 
     def read(self, region: Region, variables: Sequence[str]) -> xr.Dataset:
         """Read a box of what is stored."""
+        if self.zones:
+            from featureflow.execute.grids.zones import read_zones
+
+            sizes = {str(dim): int(n) for dim, n in self.outline.sizes.items()}
+            lattice = Lattice.of(sizes, self.unit)
+            return read_zones(self.outline, lattice, self.named, self.zones, region)[list(variables)]
         from featureflow.tables.arrays import open_arrays
 
         found = open_arrays(self.url, self.snapshot)[list(variables)]
@@ -66,4 +80,5 @@ class GridCube:
 
     def for_tasks(self) -> GridCube:
         """Only what a task needs."""
-        return GridCube(self.url, self.outline, self.chunks, {}, self.unit, self.snapshot)
+        named = self.named if self.zones else {}
+        return GridCube(self.url, self.outline, self.chunks, named, self.unit, self.snapshot, self.zones)
