@@ -256,7 +256,8 @@ def lay_out(
     planned: tuple[Column, ...], *, matrix: bool
 ) -> tuple[pa.Schema, tuple[ShardColumn, ...], tuple[str, ...]]:
     """Give the schema of the shards, its description, and what is in the matrix, in order."""
-    inside = [c for c in planned if matrix and (c.channel or _numeric(c))]
+    stacked = any(c.channel for c in planned)
+    inside = [c for c in planned if matrix and (c.channel if stacked else _numeric(c))]
     names = [name for c in inside for name in (c.name, c.indicator) if name]
     fields, described = [], []
     for column in planned:
