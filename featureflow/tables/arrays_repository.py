@@ -206,7 +206,7 @@ def commit(
         try:
             with changing(table_url):
                 return str(session.commit(message, {**metadata, MARK: mark}))
-        except icechunk.IcechunkError:
+        except (icechunk.ConflictError, icechunk.IcechunkError):  # neither is the other's base
             landed = _find_commit(repository, branch, before, mark)
             if landed is None:
                 raise

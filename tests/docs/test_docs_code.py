@@ -28,6 +28,7 @@ RUNS_IN_ORDER = [
     "docs/grids-windows.md",
     "docs/grids-sources.md",
     "docs/grids-datasets.md",
+    "docs/grids-reading.md",
     *SHARD_PAGES,
 ]
 EXAMPLES = ["README.md", "CONTRIBUTING.md"]
