@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from featureflow.spec import grid_forms as form
+from featureflow.spec import grid_numbers as numbers
 from featureflow.spec import grid_places as places
 from featureflow.spec.grid_forms import StepForm, needed, param
+from featureflow.spec.grid_times import read_every, read_window
 from featureflow.spec.grid_values import (
     DTYPES,
     NAMES,
@@ -19,13 +21,11 @@ from featureflow.spec.grid_values import (
     percent,
     read_dtype,
     read_ends,
-    read_every,
     read_expression,
     read_flag,
     read_number,
     read_pair,
     read_quantiles,
-    read_window,
     share,
     whole,
     word,
@@ -133,7 +133,7 @@ GRID_STEPS: dict[str, StepForm] = {
             read_every, TEXT, "The dimension, and the length of a bin: in place of `dim` and `every`."
         ),
         others_as="each",
-        finish=form.resample,
+        finish=numbers.resample,
     ),
     "rolling": StepForm(
         "Windows that end at each label, of a number of values or a duration; `center: true` must be asked for.",
@@ -155,7 +155,7 @@ GRID_STEPS: dict[str, StepForm] = {
             "ddof": form.DDOF,
             "variables": form.VARIABLES,
         },
-        finish=form.rolling,
+        finish=numbers.rolling,
     ),
     "coarsen": StepForm(
         "Blocks of so many values along dimensions.",
@@ -194,14 +194,14 @@ GRID_STEPS: dict[str, StepForm] = {
             "period": form.PERIOD,
             "to": param(read_ends, {**PAIR, "items": NUMBER}, "New least and greatest value.", (0.0, 1.0)),
             "min": param(
-                form.number_or_each,
-                form.NUMBER_OR_EACH,
+                numbers.number_or_each,
+                numbers.NUMBER_OR_EACH,
                 "Instead of fitting: the least value, or `{variable: value}`.",
             ),
-            "max": param(form.number_or_each, form.NUMBER_OR_EACH, "The greatest value."),
+            "max": param(numbers.number_or_each, numbers.NUMBER_OR_EACH, "The greatest value."),
             "variables": form.VARIABLES,
         },
-        finish=form.constants("min", "max"),
+        finish=numbers.constants("min", "max"),
     ),
     "standardize": StepForm(
         "Z-score: minus the mean, divided by the standard deviation.",
@@ -210,15 +210,15 @@ GRID_STEPS: dict[str, StepForm] = {
             "dims": form.ANY_DIMS,
             "period": form.PERIOD,
             "mean": param(
-                form.number_or_each,
-                form.NUMBER_OR_EACH,
+                numbers.number_or_each,
+                numbers.NUMBER_OR_EACH,
                 "Instead of fitting: the mean, or `{variable: value}`.",
             ),
-            "std": param(form.number_or_each, form.NUMBER_OR_EACH, "The standard deviation."),
+            "std": param(numbers.number_or_each, numbers.NUMBER_OR_EACH, "The standard deviation."),
             "ddof": form.DDOF,
             "variables": form.VARIABLES,
         },
-        finish=form.constants("mean", "std"),
+        finish=numbers.constants("mean", "std"),
     ),
     "clip": StepForm(
         "Limit values to `[least, greatest]`, of all or of one variable each, or to fitted quantiles.",
@@ -231,13 +231,13 @@ GRID_STEPS: dict[str, StepForm] = {
             "period": form.PERIOD,
             "variables": form.VARIABLES,
         },
-        others=param(form.ends_of, {"anyOf": [PAIR, {"type": "object"}]}, "A variable, and its ends."),
+        others=param(numbers.ends_of, {"anyOf": [PAIR, {"type": "object"}]}, "A variable, and its ends."),
         others_as="each",
         short=lambda given: (
             dict(zip(("min", "max"), read_pair(given), strict=True)) if isinstance(given, list) else None
         ),
         short_schema=PAIR,
-        finish=form.clip,
+        finish=numbers.clip,
     ),
     "percentile": StepForm(
         "Percentiles over dimensions: `q` from 0 to 100, or `quantiles` from 0 to 1; a list makes `quantile`.",
@@ -245,14 +245,14 @@ GRID_STEPS: dict[str, StepForm] = {
         {
             "dims": form.DIMS,
             "q": param(
-                form.one_or_list(percent), {"type": ["number", "array"]}, "From 0 to 100; one, or a list."
+                numbers.one_or_list(percent), {"type": ["number", "array"]}, "From 0 to 100; one, or a list."
             ),
             "quantiles": param(
-                form.one_or_list(share), {"type": ["number", "array"]}, "The same from 0 to 1."
+                numbers.one_or_list(share), {"type": ["number", "array"]}, "The same from 0 to 1."
             ),
             "variables": form.VARIABLES,
         },
-        finish=form.percentile,
+        finish=numbers.percentile,
     ),
     "gradient": StepForm(
         "Slope along the coordinate, by central differences.",
@@ -275,13 +275,13 @@ GRID_STEPS: dict[str, StepForm] = {
         {
             "dim": form.DIM,
             "n": needed(
-                form.one_or_list(form.steps_back),
+                numbers.one_or_list(numbers.steps_back),
                 {"anyOf": [_WHOLE, {"type": "array", "items": _WHOLE, "minItems": 1}]},
                 "How many labels; one, or a list.",
             ),
             "variables": form.VARIABLES,
         },
-        finish=form.lag,
+        finish=numbers.lag,
     ),
     "cumulative": StepForm(
         "Everything up to each label.",
