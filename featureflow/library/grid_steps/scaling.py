@@ -19,15 +19,14 @@ from featureflow.library.grid_steps.blocks import Values, float_dtype, floats, p
 from featureflow.library.grid_steps.chosen import acted_on
 from featureflow.library.grid_steps.learning import LearningStep, Period, added, period_of
 
-_ONE_GROUP = np.zeros(1, np.int64)
-
 
 def _scaled(values: Values, shift: float, scale: float, out: Values) -> None:
-    """Compute ``(values - shift) / scale`` of any shape."""
-    row = np.ascontiguousarray(values).reshape(1, -1)
-    groups = _ONE_GROUP
-    ends = [np.full((1, row.shape[1]), number) for number in (shift, scale)]
-    grid_groups.compare(row, groups, ends[0], ends[1], grid_groups.SCALED, out.reshape(1, -1))
+    """Compute ``(values - shift) / scale`` of any shape, in double precision."""
+    width = values.shape[-1] if values.ndim else 1
+    rows = np.ascontiguousarray(values).reshape(-1, max(width, 1))
+    groups = np.zeros(len(rows), np.int64)
+    ends = [np.full((1, rows.shape[1]), number) for number in (shift, scale)]
+    grid_groups.compare(rows, groups, ends[0], ends[1], grid_groups.SCALED, out.reshape(rows.shape))
 
 
 def _outline(cube: xr.Dataset, names: Sequence[str]) -> xr.Dataset:

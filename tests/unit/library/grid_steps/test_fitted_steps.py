@@ -124,6 +124,16 @@ def test_scales(name, cube, data):
         assert full[one].attrs == {"units": "1"}
 
 
+def test_a_variable_without_a_dimension_counts_once_however_many_cells_there_are_along_it():
+    cube = xr.Dataset({"a": (("y", "x"), np.arange(12.0).reshape(4, 3)), "b": ("x", [1.0, 2.0, 6.0])})
+    step = make_step("standardize", {"dims": None, "period": None, "ddof": 1})
+    step.outline(outline_of(cube), {})
+    for cells in ({}, {"y": 1, "x": 2}, {"y": 3, "x": 1}):
+        learned = fit(step, cube, cells)
+        np.testing.assert_allclose(learned["b:scale"], np.std([1, 2, 6], ddof=1), rtol=1e-14)
+        np.testing.assert_allclose(learned["a:scale"], np.std(np.arange(12), ddof=1), rtol=1e-14)
+
+
 def test_a_period_states_what_is_learned_and_nothing_else_is():
     times = pd.date_range("2000-01-01", periods=6).as_unit("ns")
     cube = xr.Dataset({"a": ("time", [1.0, 3.0, 5.0, 100.0, np.nan, 7.0])}, {"time": times})

@@ -24,7 +24,7 @@ def values(*numbers: float) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("method", ["linear", "nearest"])
-@settings(max_examples=25, deadline=None, phases=PHASES)
+@settings(max_examples=12, deadline=None, phases=PHASES)
 @given(
     cube=cubes(dtypes=("float32", "float64", "int16"), least={"lat": 2, "lon": 2}, extra=False),
     data=st.data(),
@@ -61,7 +61,7 @@ def edges(axis: np.ndarray, sine: bool) -> np.ndarray:
     return np.sin(np.radians(found.clip(-90, 90))) if sine else found
 
 
-@settings(max_examples=25, deadline=None, phases=PHASES)
+@settings(max_examples=12, deadline=None, phases=PHASES)
 @given(cube=cubes(dtypes=("float32", "float64"), least={"lat": 2, "lon": 2}, extra=False), data=st.data())
 def test_means_over_cells(cube, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

@@ -120,6 +120,39 @@ def test_a_changed_future_changes_no_trailing_window(op, cube, data):
     xr.testing.assert_identical(before, after)
 
 
+ALONG_TIME = {
+    "centred": (
+        "rolling",
+        {**ROLLING, "dim": "time", "window": 5, "op": "mean", "min_periods": 1, "center": True},
+    ),
+    "resample": ("resample", {"dim": "time", "every": "3D", "op": "max", "ddof": 0}),
+    "coarsen": ("coarsen", {"sizes": {"time": 3, "lat": 2}, "op": "mean", "boundary": "pad", "ddof": 0}),
+    "clip": ("clip", {"range": [-5, 5]}),
+    "stated": ("standardize", {"dims": ["lat", "lon"]}),
+    "regrid": ("regrid", {"to": {"lat": {"kind": "values", "values": [-7.0, 7.0]}}, "method": "linear"}),
+    "zonal": (
+        "zonal",
+        {"polygons": {"z": [[-90, -90], [90, -90], [90, 90]]}, "x": "lon", "y": "lat", "ops": ["mean"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(ALONG_TIME))
+@settings(max_examples=5, deadline=None, phases=PHASES)
+@given(cube=cubes(calendars=("days", "360_day"), least={"time": 6, "lat": 2}, extra=False), data=st.data())
+def test_what_is_known_at_a_time_does_not_depend_on_what_comes_later(name, cube, data):
+    last = data.draw(st.integers(0, cube.sizes["time"] - 2))
+    future = cube.copy(deep=True)
+    for one in ("a", "b"):
+        changed = future[one].transpose("time", ...).values
+        changed[last + 1 :] = data.draw(st.sampled_from([np.nan, -1e30, 7.0]))
+    step = make_step(*ALONG_TIME[name])
+    before, after = (run_step(step, one) for one in (cube, future))
+    known = before.coords.get(KNOWN_AT, before.time).values <= cube.time.values[last]
+    assert known.any() or name in ("centred", "resample", "coarsen")
+    xr.testing.assert_identical(before.isel(time=known), after.isel(time=known))
+
+
 def test_a_centred_window_says_when_its_values_are_known():
     cube = days(6, a=np.arange(6.0))
     made = run_step(

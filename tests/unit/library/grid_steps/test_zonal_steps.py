@@ -23,7 +23,7 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 OPS = ["mean", "sum", "min", "max", "std", "var", "median", "count"]
 
 
-@settings(max_examples=20, deadline=None, phases=PHASES)
+@settings(max_examples=8, deadline=None, phases=PHASES)
 @given(cube=cubes(dtypes=("float32", "float64", "int16"), least={"lat": 2}, extra=False), data=st.data())
 def test_zones_of_an_array(cube, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -67,7 +67,7 @@ SQUARES = {
 }
 
 
-@settings(max_examples=15, deadline=None, phases=PHASES)
+@settings(max_examples=8, deadline=None, phases=PHASES)
 @given(cube=cubes(least={"lat": 2}), data=st.data())
 def test_zones_of_polygons_share_no_cell_and_miss_none(cube, data):
     params = {"polygons": SQUARES, "x": "lon", "y": "lat", "ops": ["count", "sum"], "ddof": 0}
