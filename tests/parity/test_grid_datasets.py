@@ -25,6 +25,8 @@ sources:
   sst: {{path: sst.zarr}}
   land: {{path: land.zarr}}
   ships: {{path: ships.parquet, time: t}}
+  scenes: {{path: scenes.parquet, time: since}}
+  storms: {{path: storms.parquet, time: at}}
 features:
   warm:
     source: sst
@@ -51,6 +53,10 @@ datasets:
       patch: {{time: 4, lat: 8, lon: 10}}
       stride: {{time: 2, lat: 8, lon: 10}}
       labels: {{source: land, variable: zone, op: majority, as: zone}}
+    lookup:
+      - {{from: scenes, keys: {{lat_index: row, lon_index: col}}, columns: [cloud]}}
+      - {{from: warm, at: {{lat: lat_start, lon: lon_start}}, prefix: corner_}}
+    label: {{source: storms, keys: {{lat_index: row, lon_index: col}}, op: count, horizon: 3d, as: storms}}
     split: {{by: time, train: "< 2026-01-10", test: rest}}
 """
 
@@ -92,6 +98,15 @@ def write_source(folder: Path) -> tuple[xr.DataArray, np.ndarray[Any, Any]]:
         }
     ).with_columns(y=pl.when(pl.col("ship") == 4).then(None).otherwise(pl.col("y")))
     ships.write_parquet(folder / "ships.parquet")
+    corners = [(row, col) for row in (0, 8) for col in (0, 10)]
+    scenes = [
+        (row, col, datetime(2026, 1, day), 10 * day + row + col) for row, col in corners for day in (1, 8)
+    ]
+    pl.DataFrame(scenes, schema=["row", "col", "since", "cloud"], orient="row").write_parquet(
+        folder / "scenes.parquet"
+    )
+    storms = [(row, col, datetime(2026, 1, day, 12)) for row, col in corners[:3] for day in range(1, 19)]
+    pl.DataFrame(storms, schema=["row", "col", "at"], orient="row").write_parquet(folder / "storms.parquet")
     return data["sst"], zone
 
 
@@ -276,6 +291,20 @@ def test_labels_of_one_value(world: World) -> None:
     assert dataset.record["dataset"]["split"]["embargoed"] == {"border": (rows["split"] == "embargoed").sum()}
 
 
+def test_patches_take_labels_and_features_from_tables_as_of_their_time(world: World) -> None:
+    dataset = world.project.dataset("days")
+    assert dataset.features == ["sst", "cloud", "corner_sst"]
+    assert dataset.labels == ["zone", "storms"]
+    for row in dataset.to_polars().iter_rows(named=True):
+        day = row["time"].day  # of the last step: all of the patch is known
+        place = row["lat_index"] + row["lon_index"]
+        assert row["cloud"] == (10 * (8 if day >= 8 else 1) + place)
+        value = world.warm[row["time_index"] + 3, row["lat_index"], row["lon_index"]]
+        assert row["corner_sst"] == (None if np.isnan(value) else pytest.approx(float(value), abs=1e-6))
+        if day + 3 <= 18:  # a horizon that is over
+            assert row["storms"] == (0 if (row["lat_index"], row["lon_index"]) == (8, 10) else 3)
+
+
 def test_patches_in_memory_are_those_of_the_shards(world: World) -> None:
     dataset = world.project.dataset("cubes")
     table = dataset.to_arrow("test", columns=["patch", "sst"])
@@ -293,7 +322,7 @@ def test_later_values_change_no_look_up_and_no_patch_before_them(world: World) -
     before = world.project.dataset("met").to_polars()
     folder = world.folder / "changed"
     shutil.copytree(world.folder / "sst.zarr", folder / "sst.zarr")
-    for name in ("land.zarr", "ships.parquet"):
+    for name in ("land.zarr", "ships.parquet", "scenes.parquet", "storms.parquet"):
         source = world.folder / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     array = zarr.open_array(str(folder / "sst.zarr/sst"), mode="r+")
