@@ -81,7 +81,7 @@ def test_killed_at_every_phase_on_s3(bucket: str, drivers: Drivers) -> None:
 
 @pytest.mark.faults
 def test_local_disks_lose_no_acknowledged_change(tmp_path: Path) -> None:
-    """Without the lock Icechunk loses some of them."""
+    """Three processes build and project at once."""
     url = str(tmp_path / "features" / "sea")
     made: dict[str, list[str]] = {}
 
