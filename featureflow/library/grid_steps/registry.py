@@ -29,7 +29,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "diff": ("shifting", "Diff"),
     "gradient": ("gradients", "Gradient"),
     "concat": ("combining", "Concat"),
-    "merge": ("combining", "Merge"),
+    "merge": ("merging", "Merge"),
     "rolling": ("windows", "Rolling"),
     "resample": ("bins", "Resample"),
     "coarsen": ("bins", "Coarsen"),
