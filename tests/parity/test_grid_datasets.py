@@ -322,6 +322,7 @@ def test_later_values_change_no_look_up_and_no_patch_before_them(world: World) -
     before = world.project.dataset("met").to_polars()
     folder = world.folder / "changed"
     shutil.copytree(world.folder / "sst.zarr", folder / "sst.zarr")
+    shutil.copytree(world.folder / "store", folder / "store")  # a version of all before the values change
     for name in ("land.zarr", "ships.parquet", "scenes.parquet", "storms.parquet"):
         source = world.folder / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
@@ -330,6 +331,13 @@ def test_later_values_change_no_look_up_and_no_patch_before_them(world: World) -
     (folder / "p.yaml").write_text(SPEC.format(store=folder / "store"))
     project = ff.Project(folder / "p.yaml", scheduler="threads", workers=1, scratch=folder / "scratch")
     project.build(["+met"])
+    assert project.table("warm").version == 2
+    pinned = project.dataset("cubes@1").to_arrow(columns=["sst"]).column("sst").combine_chunks()
+    known = world.project.dataset("cubes").to_arrow(columns=["sst"]).column("sst").combine_chunks()
+    values, same = (np.asarray(one.flatten().flatten().flatten()) for one in (pinned, known))
+    np.testing.assert_array_equal(
+        values, same
+    )  # patches are those of the grid's version that they were made from
     after = project.dataset("met").to_polars()
     cut = pl.lit(datetime(2026, 1, 13)).dt.replace_time_zone("UTC")
     assert before.filter(pl.col("t") < cut).equals(after.filter(pl.col("t") < cut), null_equal=True)
