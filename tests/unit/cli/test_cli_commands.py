@@ -104,7 +104,8 @@ def test_validate(project: Path) -> None:
     assert invoke("validate").stdout == "shop is valid: 1 source, 2 feature tables, 1 test\n"
     found = value_of("validate", "featureflow.yaml")
     assert found == {
-        "valid": True, "project": "shop", "sources": 1, "features": 2, "datasets": 0, "tests": 1, "problems": [],
+        "valid": True, "project": "shop", "sources": 1, "features": 2, "grids": 0, "datasets": 0,
+        "tests": 1, "problems": [],
     }  # fmt: skip
     text = SPEC.replace("[count, sum]", "[count, summ]").replace("[shop]", "[]")
     Path("featureflow.yaml").write_text(text)
