@@ -26,7 +26,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "groupby": ("grouping", "GroupBy"),
     "cumulative": ("cumulative", "Cumulative"),
     "lag": ("shifting", "Lag"),
-    "diff": ("shifting", "Diff"),
+    "diff": ("differences", "Diff"),
     "gradient": ("gradients", "Gradient"),
     "concat": ("combining", "Concat"),
     "merge": ("merging", "Merge"),

@@ -100,5 +100,5 @@ def test_the_spec_and_the_library_know_the_same_steps():
     assert set(STEPS) <= set(GRID_STEPS)
     tested = {next(iter(written)) for written, _ in WRITTEN}
     mine = {"selection", "formulas", "values", "filling", "masking", "reductions", "grouping"}
-    mine |= {"cumulative", "shifting", "gradients", "combining", "merging"}
+    mine |= {"cumulative", "shifting", "gradients", "combining", "merging", "differences"}
     assert {name for name, (module, _) in STEPS.items() if module in mine} == tested
