@@ -75,47 +75,52 @@ def window_totals(
                         here[:width] = lower[:width]
                         continue
                     back = ring[level - 1, (t - half) & mask]
-                    if op == MIN:
-                        for c in range(width):
-                            here[c] = lower[c] if lower[c] < back[c] else back[c]
-                    elif op == MAX:
-                        for c in range(width):
-                            here[c] = lower[c] if lower[c] > back[c] else back[c]
-                    elif op != COUNT:
-                        for c in range(width):
-                            here[c] = lower[c] + back[c]
+                    _join(lower, back, op, here[:width])
                 if t < first:
                     continue
                 # 3. the window from those of its binary digits
-                target = out[outer, t - first, left : left + width]
                 offset = 0
                 for level in range(levels - 1, -1, -1):
                     if op == COUNT or not (window >> level) & 1 or t - offset < start:
                         continue
                     part = ring[level, (t - offset) & mask]
                     if offset == 0:
-                        for c in range(width):
-                            total[c] = part[c]
-                    elif op == MIN:
-                        for c in range(width):
-                            total[c] = total[c] if total[c] < part[c] else part[c]
-                    elif op == MAX:
-                        for c in range(width):
-                            total[c] = total[c] if total[c] > part[c] else part[c]
+                        total[:width] = part[:width]
                     else:
-                        for c in range(width):
-                            total[c] += part[c]
+                        _join(total, part, op, total[:width])
                     offset += 1 << level
-                if op == MEAN:
-                    for c in range(width):
-                        mean = total[c] / count[c]
-                        target[c] = np.nan if count[c] < minimum or np.isnan(mean) else mean
-                elif op == COUNT:
-                    for c in range(width):
-                        target[c] = count[c] if count[c] >= minimum else np.nan
-                else:
-                    for c in range(width):
-                        target[c] = np.nan if count[c] < minimum or np.isnan(total[c]) else total[c]
+                _store(total, count, minimum, op, out[outer, t - first, left : left + width])
+
+
+@kernel
+def _join(one: NDArray[np.float64], other: NDArray[np.float64], op: int, target: NDArray[np.float64]) -> None:
+    """Join the windows of one row to those of another."""
+    if op == MIN:
+        for c in range(target.size):
+            target[c] = one[c] if one[c] < other[c] else other[c]
+    elif op == MAX:
+        for c in range(target.size):
+            target[c] = one[c] if one[c] > other[c] else other[c]
+    elif op != COUNT:
+        for c in range(target.size):
+            target[c] = one[c] + other[c]
+
+
+@kernel
+def _store(
+    total: NDArray[np.float64], count: NDArray[np.float64], minimum: int, op: int, target: Array
+) -> None:
+    """Finish a row; every NaN has the same bits."""
+    if op == MEAN:
+        for c in range(target.size):
+            mean = total[c] / count[c]
+            target[c] = np.nan if count[c] < minimum or np.isnan(mean) else mean
+    elif op == COUNT:
+        for c in range(target.size):
+            target[c] = count[c] if count[c] >= minimum else np.nan
+    else:
+        for c in range(target.size):
+            target[c] = np.nan if count[c] < minimum or np.isnan(total[c]) else total[c]
 
 
 def ring_for(window: int, inner: int, arrays: int = 1) -> NDArray[np.float64]:
