@@ -63,6 +63,7 @@ def sweep(root: str, drivers: Drivers, phases: tuple[str, ...]) -> None:
             assert verify(url, "sea", str(version), deep=True).problems == ()
 
 
+@pytest.mark.faults
 def test_killed_around_the_commit(tmp_path: Path) -> None:
     with Drivers(tmp_path / "drivers") as drivers:
         sweep(str(tmp_path / "stores"), drivers, ("committed",))

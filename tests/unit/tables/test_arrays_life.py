@@ -150,7 +150,7 @@ def test_flipped_bits_of_chunks_are_never_values(url: str, forget: Callable[[], 
     damaged = 0
     for path in chunk_files(url):
         whole = path.read_bytes()
-        for place in rng.integers(0, 8 * len(whole), 3):
+        for place in rng.integers(0, 8 * len(whole), 1):
             broken = bytearray(whole)
             broken[place // 8] ^= 1 << (place % 8)
             path.write_bytes(bytes(broken))
@@ -163,7 +163,7 @@ def test_flipped_bits_of_chunks_are_never_values(url: str, forget: Callable[[], 
             else:
                 xr.testing.assert_identical(found, wanted)  # a bit that means nothing
         path.write_bytes(whole)
-    assert damaged > 20
+    assert damaged > 8
 
 
 @pytest.mark.parametrize("folder", ["manifests", "snapshots"])
@@ -174,7 +174,7 @@ def test_flipped_bits_of_metadata_are_never_values(url: str, folder: str, forget
     refused = 0
     for path in sorted(Path(url, "_ff/arrays", folder).glob("*")):
         whole = path.read_bytes()
-        for place in rng.integers(0, 8 * len(whole), 8):
+        for place in rng.integers(0, 8 * len(whole), 4):
             broken = bytearray(whole)
             broken[place // 8] ^= 1 << (place % 8)
             path.write_bytes(bytes(broken))
@@ -186,7 +186,7 @@ def test_flipped_bits_of_metadata_are_never_values(url: str, folder: str, forget
             else:
                 xr.testing.assert_identical(found, wanted)
         path.write_bytes(whole)
-    assert refused > 5
+    assert refused > 2
 
 
 def test_a_missing_chunk_is_an_error_and_verify_finds_it(url: str, forget: Callable[[], None]) -> None:
