@@ -105,13 +105,14 @@ def _check_places(
     own: str | None,
     path: Path,
 ) -> None:
+    known = [str(dim) for dim in grid.outline.dims if dim != own]
     dims = [dim for dim in used if dim != own]
     for dim, column in (spec.at or {}).items():
         at = (*path, "at", dim)
         if dim == own:
             builder.tell(at, f"{dim!r} is the grid's time: it is looked up as of the row's. Leave it out.")
         elif dim not in grid.outline.dims:
-            builder.tell(at, f"{grid.name!r} has no dimension {dim!r}. {did_you_mean(dim, dims)}")
+            builder.tell(at, f"{grid.name!r} has no dimension {dim!r}. {did_you_mean(dim, known)}")
         elif column not in rows.columns:
             builder.tell(at, no_column(column, rows))
         else:
