@@ -39,9 +39,12 @@ class GridInput:
     cube: Cube | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Link:
-    """A step in a chain: ``cells`` are the chunks of its input, by which fitted steps make their sums."""
+    """A step in a chain: ``cells`` are the chunks of its input, by which fitted steps make their sums.
+
+    It equals nothing but itself: so what is worked out from it can be kept.
+    """
 
     name: str
     step: GridStep

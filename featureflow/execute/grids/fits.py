@@ -17,7 +17,7 @@ from featureflow.core.errors import ComputeError, CorruptionError
 from featureflow.core.meter import spent
 from featureflow.core.storage import delete, join, read_bytes, write_atomic
 from featureflow.execute.grids.evaluate import apply_links, read_block, source_box
-from featureflow.execute.grids.naming import fit_box, kept_lattice
+from featureflow.execute.grids.naming import fit_box, kept_lattice, learned_outline
 from featureflow.execute.grids.packing import joined, pack, unpack
 from featureflow.execute.grids.units import Cell, Lattice, contains, hull, overlap
 from featureflow.plan.grid_nodes import CompiledGrid, Link
@@ -65,7 +65,6 @@ class Fits:
     def __call__(self, link: int, region: Region, block: Block) -> xr.Dataset:
         """Give what a step learned, cut to a box of the dimensions that it keeps."""
         found = self.grid.links[link]
-        step = _fitted(found)
         kept = kept_lattice(self.grid, link)
         parts = []
         box = {dim: region.get(dim, (0, size)) for dim, size in zip(kept.dims, kept.sizes, strict=True)}
@@ -75,7 +74,7 @@ class Fits:
             cut = {d: (max(low, box[d][0]), min(high, box[d][1])) for d, (low, high) in place.items()}
             learned = learned.isel(slices_of(cut, place), missing_dims="ignore")
             parts.append((slices_of(cut, box), learned))
-        outline = step.fitted_outline(found.taken).isel(slices_of(box), missing_dims="ignore")
+        outline = learned_outline(found).isel(slices_of(box), missing_dims="ignore")
         made = joined(outline, parts)
         return made.assign_coords(outline.coords)
 

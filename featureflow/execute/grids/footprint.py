@@ -9,6 +9,7 @@ import xarray as xr
 
 from featureflow.contracts.cube import Region, Span
 from featureflow.contracts.grid_step import GridStep
+from featureflow.execute.grids.naming import learned_outline
 from featureflow.plan.grid_nodes import CompiledGrid
 
 #: What a step may use beside its input and output, in bytes for each value of the largest variable of the two, where
@@ -75,8 +76,8 @@ def task_bytes(grid: CompiledGrid, region: Region, until: int | None = None, *, 
 
 
 def _learned_bytes(grid: CompiledGrid, link: int, region: Region) -> int:
-    step = grid.links[link].fitted
-    return 0 if step is None else 3 * bytes_in(step.fitted_outline(grid.links[link].taken), region)
+    found = grid.links[link]
+    return 0 if found.fitted is None else 3 * bytes_in(learned_outline(found), region)
 
 
 def read_bytes(grid: CompiledGrid, region: Region, until: int | None = None) -> int:

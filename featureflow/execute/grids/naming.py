@@ -19,7 +19,7 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.execute.grids.piece_index import PieceIndex
 from featureflow.execute.grids.units import Cell, Lattice, overlap
 from featureflow.plan.compile_grid import ENGINE
-from featureflow.plan.grid_nodes import CompiledGrid
+from featureflow.plan.grid_nodes import CompiledGrid, Link
 
 
 class Naming:
@@ -109,19 +109,28 @@ class Naming:
 
 def kept_lattice(grid: CompiledGrid, link: int) -> Lattice:
     """Tiles of what a fitted step learns: the cells of its input along the dimensions that it keeps."""
-    step, taken = grid.links[link].fitted, grid.links[link].taken
-    over = set(step.over) if step is not None else set()
-    return Lattice.of(
-        {str(d): int(n) for d, n in taken.sizes.items() if d not in over}, grid.links[link].cells
-    )
+    return _learned(grid.links[link])[1]
+
+
+def learned_outline(link: Link) -> xr.Dataset:
+    """Outline of what a step learns."""
+    return _learned(link)[2]
+
+
+@lru_cache(maxsize=256)
+def _learned(link: Link) -> tuple[Region, Lattice, xr.Dataset]:
+    """What a step learns from, in which tiles, and the outline of it; steps look at coordinates to tell."""
+    if link.fitted is None:
+        raise TypeError(f"{link.name} learns nothing")
+    over = set(link.fitted.over)
+    kept = {str(dim): int(n) for dim, n in link.taken.sizes.items() if dim not in over}
+    outline = link.fitted.fitted_outline(link.taken)
+    return link.fitted.fit_region(link.taken), Lattice.of(kept, link.cells), outline
 
 
 def fit_box(grid: CompiledGrid, link: int, tile: Cell) -> Region:
     """Part of a fitted step's input that a tile is learned from."""
-    found = grid.links[link]
-    if found.fitted is None:
-        raise TypeError(f"{found.name} learns nothing")
-    return overlap(found.fitted.fit_region(found.taken), kept_lattice(grid, link).region(tile))
+    return overlap(_learned(grid.links[link])[0], kept_lattice(grid, link).region(tile))
 
 
 def is_in_memory(coordinate: xr.DataArray) -> bool:

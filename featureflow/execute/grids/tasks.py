@@ -132,9 +132,8 @@ def _box(
 ) -> Box:
     region = hull(lattice.region(cell) for cell in cells)
     tiles = fits_under(grid, naming, region)
-    fused = frozenset(
-        tile for tile, name in tiles.items() if name not in known and tile in _fused(grid, region)
-    )
+    inside = _fused(grid, region)
+    fused = frozenset(tile for tile, name in tiles.items() if name not in known and tile in inside)
     return Box(region, tuple(cells), tuple(sorted(tiles.items())), fused, footprint.task_bytes(grid, region))
 
 
