@@ -79,7 +79,7 @@ def unpack(raw: xr.Variable, values: np.ndarray[Any, Any], dtype: np.dtype[Any])
     out = np.empty(values.shape, dtype)
     flat, into = values.reshape(-1), out.reshape(-1)
     attrs = {key: value for key, value in raw.attrs.items() if key in (*_MASKS, *_CHANGES)}
-    quiet = _ALONE if all(key in attrs for key in _MASKS) else nullcontext()
+    quiet = ALONE if all(key in attrs for key in _MASKS) else nullcontext()
     with quiet:  # two fill values that differ both mean missing, of which xarray warns
         for start in range(0, flat.size, _BLOCK):
             block = xr.Variable(("at",), flat[start : start + _BLOCK], attrs)
@@ -100,6 +100,8 @@ class _WithoutWarnings:
         self._inside = warnings.catch_warnings()
         self._inside.__enter__()
         warnings.simplefilter("ignore", xr.SerializationWarning)
+        # texts of fixed length, which zarr-python reads as it wrote them: nothing that a reader could change
+        warnings.filterwarnings("ignore", "The data type .* does not have a Zarr V3 specification")
 
     def __exit__(self, *error: object) -> None:
         assert self._inside is not None  # noqa: S101  entered before
@@ -107,10 +109,11 @@ class _WithoutWarnings:
         self._lock.release()
 
 
-_ALONE = _WithoutWarnings()
+#: Around what warns of things that are meant so.
+ALONE = _WithoutWarnings()
 
 
 def read_decoded(decoded: xr.Variable, cut: tuple[slice, ...]) -> np.ndarray[Any, Any]:
     """Read and decode a part of a lazily decoded variable: texts, times, booleans."""
-    with _ALONE:
+    with ALONE:
         return np.asarray(decoded[cut].values)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class OpenZarr:
     """An open store: arrays, and how each is decoded."""
 
     def __init__(self, url: str, group: str, where: str) -> None:
-        with opening(where, url, "Zarr"):
+        with opening(where, url, "Zarr"), decoding.ALONE:
             store, prefix = zarr_stores.open_store(url)
             path = "/".join(part for part in (prefix, group.strip("/")) if part)
             self.group = zarr.open_group(store, path=path, mode="r")
@@ -82,9 +82,11 @@ class ZarrPart:
         return handles.borrowed(self, lambda: OpenZarr(self.url, self.group, self.where))
 
     def contents(self) -> Contents:
-        """What it holds."""
+        """What it holds, in an order of its own: a store lists its arrays as they come, each time in another order."""
         with self._open() as opened, opening(self.where, self.url, "Zarr"):
-            return contents_of(opened.decoded, self.where)
+            found = contents_of(opened.decoded, self.where)
+        variables = sorted(found.variables.items(), key=lambda item: (-len(item[1].dims), item[0]))
+        return replace(found, variables=dict(variables), coords=dict(sorted(found.coords.items())))
 
     def read(self, name: str, cut: tuple[slice, ...], stored: Stored) -> np.ndarray[Any, Any]:
         """Values of a variable, decoded."""

@@ -171,3 +171,33 @@ def test_nothing_there(tmp_path, opened):
     (tmp_path / "b.zarr").mkdir()
     with pytest.raises(SourceError, match=r"b\.zarr"):
         opened("b.zarr")
+
+
+def test_the_order_in_which_a_store_lists_its_arrays_does_not_matter(tmp_path, opened, weather, monkeypatch):
+    three = weather.assign(a=weather.sst.isel(time=0, drop=True), z=weather.sst + 1)
+    three.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    whole = xr.open_zarr
+    names = sorted(map(str, three.data_vars))
+
+    def listed(order):
+        def open_zarr(*args, **given):
+            found = whole(*args, **given)
+            return found[[name for name in order if name in found.data_vars]]
+
+        monkeypatch.setattr(xr, "open_zarr", open_zarr)
+        outline = opened("a.zarr").outline
+        return list(outline.variables), list(outline.sizes)
+
+    first, last = listed(names), listed(names[::-1])
+    assert first == last
+    assert first[1] == ["time", "lat", "lon"]
+
+
+def test_names_along_a_dimension_are_read_without_a_warning(tmp_path, opened, recwarn):
+    data = xr.Dataset({"volt": ("channel", np.arange(2.0))}, {"channel": ["left", "right"]})
+    with pytest.warns(Warning, match="does not have a Zarr V3 specification"):
+        data.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    recwarn.clear()
+    cube = opened("a.zarr")
+    assert cube.read({"channel": (1, 2)}, ["volt"]).channel.values.tolist() == ["right"]
+    assert not recwarn.list
