@@ -45,10 +45,16 @@ class OpenZarr:
             str(name): decoding.fill_of(variable, self.decoded.variables[name])
             for name, variable in raw.variables.items()
         }
-        self.version = _digest({name: array.metadata.to_dict() for name, array in self.arrays.items()})
+        self.version = _digest({name: _metadata(array) for name, array in self.arrays.items()})
 
     def close(self) -> None:
         """Nothing is held but memory."""
+
+
+def _metadata(array: Any) -> dict[str, Any]:
+    with decoding.ALONE:
+        found: dict[str, Any] = array.metadata.to_dict()
+    return found
 
 
 def _digest(value: Any) -> str:
@@ -133,9 +139,7 @@ class ZarrPart:
 def _pieces(
     folder: str, name: str, stored: Stored, array: Any, there: Mapping[str, objects.Object]
 ) -> list[Named]:
-    how = {
-        key: value for key, value in array.metadata.to_dict().items() if key not in ("shape", "attributes")
-    }
+    how = {key: value for key, value in _metadata(array).items() if key not in ("shape", "attributes")}
     how |= {key: array.attrs[key] for key in _DECODING if key in array.attrs}
     units = array.attrs.get("units")
     if isinstance(units, str) and " since " in units:
