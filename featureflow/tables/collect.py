@@ -157,7 +157,8 @@ def _unneeded(
         if path.startswith("_ff/"):
             # Records of expired versions stay: lineage and history outlive the data, and are small.
             orphan = path.startswith(layout.RECORDS) and path.rpartition(".")[0] not in recorded
-            if orphan and changed < before:
+            unpublished = path.startswith((f"{layout.PROGRESS}/", f"{layout.FIT_PARTS}/"))
+            if (orphan or unpublished) and changed < before:
                 yield path, size
         # A file that was touched after its version was published is being reused by a build (find_staged touches).
         elif changed < before or (path in released and changed <= released[path]):

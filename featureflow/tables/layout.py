@@ -35,6 +35,8 @@ VERSIONS = "_ff/versions"
 TAGS = "_ff/tags"
 EXPIRED = "_ff/expired"
 ARRAYS = "_ff/arrays"
+#: What a grid's builds have finished and not published, what steps learned from parts of their input.
+PROGRESS, FIT_PARTS = "_ff/progress", "_ff/fits/parts"
 LOG = "_delta_log"
 
 _FILE = re.compile(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
 
@@ -12,8 +13,9 @@ import pyarrow as pa
 
 from featureflow.contracts.check import CheckResult
 from featureflow.contracts.cube import Cube
+from featureflow.core.errors import CommitConflict, SourceError
 from featureflow.core.fingerprints import fingerprint
-from featureflow.core.storage import delete, join, list_names
+from featureflow.core.storage import delete, join, walk
 from featureflow.execute.grids import progress
 from featureflow.execute.grids.chunk_rows import ChunkRow, schema_of, table_of
 from featureflow.execute.grids.fits import FitWork, fit_path
@@ -22,18 +24,23 @@ from featureflow.execute.grids.planning import FITS, GridPlan, name_of_all
 from featureflow.execute.grids.region_task import GridJob, Made, combine_parts, compute_box, compute_fit
 from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.tasks import fit_runs, fits_under
-from featureflow.execute.grids.zones import compute_zones, read_zones, table_of_zones
+from featureflow.execute.grids.unchanged import find_changed
+from featureflow.execute.grids.zones import compute_zones, part_path, read_zones, table_of_zones
 from featureflow.execute.site import Site
 from featureflow.execute.task import Shared, Task
 from featureflow.observe.report import TableOutcome
 from featureflow.plan.grid_nodes import CompiledGrid, RowShape
 from featureflow.tables import layout
 from featureflow.tables.arrays import ArraySpec, ArrayWrite, begin
-from featureflow.tables.commit import publish
+from featureflow.tables.commit import Published, publish
 from featureflow.tables.parquet_files import StagedFile, write_file
 
 #: What tasks wrote is merged when so many have come back: a fork names all chunks that were written with it.
 MERGED_AT_ONCE = 64
+#: Seconds of work for each second of writing down what is finished, at least.
+SAVED_FOR = 20
+#: What a version does not use and is younger may be of a build that is running.
+YOUNG = timedelta(days=1)
 
 
 class GridBuild:
@@ -43,7 +50,7 @@ class GridBuild:
         self.plan, self.site = plan, site
         self.grid: CompiledGrid = plan.grid
         self.url = site.table_url(plan.name)
-        self.snapshot = ""
+        self.snapshot = self._build_id = ""
         self.rows: list[ChunkRow] = list(plan.kept)
         self.zones: pa.Table | None = None
         self.staged: StagedFile | None = None
@@ -80,7 +87,7 @@ class GridBuild:
         """
         plan = self.plan
         arrays = (plan.state.record.get("arrays") or {}) if plan.state else {}
-        self.snapshot = str(arrays.get("snapshot", ""))
+        self.snapshot, self._build_id = str(arrays.get("snapshot", "")), build_id
         if not plan.does_something:
             return []
         for name in self.grid.inputs:
@@ -159,20 +166,22 @@ class GridBuild:
         self.site.progress.stage(stage, len(plan.cut.boxes))
         job = self._job(write.fork(), "chunks")
         forks: list[bytes] = []
-        saved = time.monotonic()
+        saved, every = time.monotonic(), progress.EVERY_SECONDS
 
         def done(_: Task, made: Made) -> None:
-            nonlocal saved
+            nonlocal saved, every
             forks.append(made.fork)
             self.rows.extend(made.rows)
             self.site.progress.advance(stage, bytes=sum(row.bytes for row in made.rows))
-            late = time.monotonic() - saved >= progress.EVERY_SECONDS
+            late = time.monotonic() - saved >= every
             if late or len(forks) >= MERGED_AT_ONCE:
                 write.merge(forks)
                 forks.clear()
             if late:
+                begun = time.monotonic()
                 self._save(write)
                 saved = time.monotonic()
+                every = max(every, SAVED_FOR * (saved - begun)) if every else every
 
         tasks = []
         for i, box in enumerate(plan.cut.boxes):
@@ -181,12 +190,30 @@ class GridBuild:
             tasks.append(Task(f"{self.name}-{i}", compute_box, (job, box, names), f"{stage}, {shown}"))
         try:
             self.site.run(tasks, done)
+            self._refuse_changed_sources()
         except BaseException:  # interrupted or failed: what is finished counts for the next build
             with suppress(Exception):
                 write.merge(forks)
                 self._save(write)
             raise
         write.merge(forks)
+
+    def _refuse_changed_sources(self) -> None:
+        """Refuse to go on with what was made of sources that have changed meanwhile, and forget it.
+
+        Its names say that it was made of what was planned with: who puts that back would be given it.
+        """
+        plan = self.plan
+        found = find_changed(self.grid, plan.lattice, self._cubes, plan.pieces, plan.chunks)
+        if found is None or found.cells.isdisjoint(plan.missing):
+            return
+        self.rows = [row for row in self.rows if row.fingerprint in found.chunks]
+        for name in {name for box in plan.cut.boxes for _, name in box.fits} - found.fits:
+            delete(fit_path(join(self.url, FITS), name))
+        if self.grid.rows is not None:
+            for cell in found.cells:
+                delete(part_path(join(self.url, ZONES), plan.chunks[cell]))
+        raise found.error(self.name)
 
     def _make_zones(self, shape: RowShape) -> None:
         """Compute the parts of a grid of zones that are missing, and put its rows together."""
@@ -199,6 +226,7 @@ class GridBuild:
             names = tuple(plan.chunks[cell] for cell in box.cells)
             tasks.append(Task(f"{self.name}-{i}", compute_zones, (job, box, names, folder), stage))
         self.site.run(tasks, lambda _, n: self.site.progress.advance(stage, bytes=n))
+        self._refuse_changed_sources()
         whole = {str(dim): (0, int(n)) for dim, n in self.grid.outline.sizes.items()}
         data = read_zones(self.grid.outline, plan.lattice, plan.chunks, folder, whole)
         self.zones = table_of_zones(self.grid, shape, data)
@@ -211,32 +239,25 @@ class GridBuild:
 
     def _save(self, write: ArrayWrite) -> None:
         """Keep what is finished, should this build be killed."""
+        changed: SourceError | None = None
+        try:
+            self._refuse_changed_sources()
+        except SourceError as error:
+            changed = error
         snapshot = write.checkpoint(f"{self.name}: {len(self.rows)} chunks so far")
-        arrays = (self.plan.state.record.get("arrays") or {}) if self.plan.state else {}
-        base = arrays.get("snapshot")
-        progress.save_progress(self.url, write.build_id, self.grid, base, snapshot, self.rows)
+        progress.save_progress(self.url, write.build_id, self.grid, snapshot, self.rows)
+        if changed is not None:
+            raise changed
 
     def publish(self, remembered: dict[str, Any]) -> TableOutcome:
         """Make the new version visible, if there is one."""
         plan, state = self.plan, self.plan.state
         published = None
         if plan.does_something:
-            shape, staged = self.grid.rows, self.staged or self._write_rows()
-            dims = [str(dim) for dim in self.grid.outline.sizes]
-            published = publish(
-                self.url,
-                schema=schema_of(dims) if self.zones is None else self.zones.schema,
-                partition="none",
-                keys=["variable"] if shape is None else list(shape.keys),
-                time=None if shape is None else shape.time,
-                adds=[staged],
-                removes=[] if state is None else [old.path for old in state.files if old.path != staged.path],
-                record=self._record(remembered),
-                expected_version=None if state is None else state.version,
-            )
+            published = self._commit(remembered)
             self._forget_fits()
-            progress.forget_progress(self.url)
-            if shape is not None:
+            progress.forget_progress(self.url, self._build_id)
+            if self.grid.rows is not None:
                 self._forget_parts()
         n_rows = len(self.rows)
         if self.grid.rows is not None:
@@ -256,6 +277,26 @@ class GridBuild:
             kind="grid",
         )
 
+    def _commit(self, remembered: dict[str, Any]) -> Published:
+        state, shape, staged = self.plan.state, self.grid.rows, self.staged or self._write_rows()
+        dims = [str(dim) for dim in self.grid.outline.sizes]
+        try:
+            return publish(
+                self.url,
+                schema=schema_of(dims) if self.zones is None else self.zones.schema,
+                partition="none",
+                keys=["variable"] if shape is None else list(shape.keys),
+                time=None if shape is None else shape.time,
+                adds=[staged],
+                removes=[] if state is None else [old.path for old in state.files if old.path != staged.path],
+                record=self._record(remembered),
+                expected_version=None if state is None else state.version,
+            )
+        except CommitConflict:
+            if shape is None:  # the next build takes over what the winner does not have
+                progress.save_progress(self.url, self._build_id, self.grid, self.snapshot, self.rows)
+            raise
+
     def _write_rows(self) -> StagedFile:
         """Write the rows of all chunks."""
         table = table_of(self.rows, [str(dim) for dim in self.grid.outline.sizes])
@@ -267,9 +308,7 @@ class GridBuild:
     def _forget_parts(self) -> None:
         """Delete parts of zones that the new version does not have."""
         folder, used = join(self.url, ZONES), {f"{name}.npz" for name in self.plan.chunks.values()}
-        for name in list_names(folder):
-            if name.endswith(".npz") and name not in used:
-                delete(join(folder, name))
+        _delete_old(folder, used)
 
     def _record(self, remembered: dict[str, Any]) -> dict[str, Any]:
         grid, outline = self.grid, self.grid.outline
@@ -313,12 +352,17 @@ class GridBuild:
             return
         used = {name for box in self.plan.cut.boxes for _, name in box.fits}
         used |= {name for _, name in self.plan.cut.fits}
-        folder = join(self.url, FITS)
         if self.plan.kept:
             return  # chunks that stay were made with others, which the next build may need
-        for name in list_names(folder):
-            if name.endswith(".npz") and name.removesuffix(".npz") not in used:
-                delete(join(folder, name))
+        _delete_old(join(self.url, FITS), {f"{name}.npz" for name in used})
+
+
+def _delete_old(folder: str, used: set[str]) -> None:
+    """Delete files that the new version does not use, except those that a running build may have made."""
+    before = datetime.now(UTC) - YOUNG
+    for path, _, changed in walk(folder):
+        if path.endswith(".npz") and path not in used and changed < before:
+            delete(join(folder, path))
 
 
 def _json(value: Any) -> Any:

@@ -7,7 +7,7 @@ go over the same cells, so that nobody can tell them apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import xarray as xr
 
@@ -15,7 +15,7 @@ from featureflow.contracts.cube import Cube, Region, slices_of
 from featureflow.contracts.grid_step import Block, FittedStep
 from featureflow.core.errors import ComputeError, CorruptionError
 from featureflow.core.meter import spent
-from featureflow.core.storage import delete, join, read_bytes, write_atomic
+from featureflow.core.storage import delete, exists, join, read_bytes, write_atomic
 from featureflow.execute.grids.evaluate import apply_links, read_block, source_box
 from featureflow.execute.grids.naming import fit_box, kept_lattice, learned_outline
 from featureflow.execute.grids.packing import joined, pack, unpack
@@ -61,6 +61,7 @@ class Fits:
     names: Mapping[Tile, str]
     folder: str
     fused: frozenset[Tile] = frozenset()
+    _learned: dict[Tile, xr.Dataset] = field(default_factory=dict)
 
     def __call__(self, link: int, region: Region, block: Block) -> xr.Dataset:
         """Give what a step learned, cut to a box of the dimensions that it keeps."""
@@ -70,7 +71,9 @@ class Fits:
         box = {dim: region.get(dim, (0, size)) for dim, size in zip(kept.dims, kept.sizes, strict=True)}
         for tile in kept.touching(box):
             place = kept.region(tile)
-            learned = self._tile(link, tile, block)
+            if (link, tile) not in self._learned:
+                self._learned[link, tile] = self._tile(link, tile, block)
+            learned = self._learned[link, tile]
             cut = {d: (max(low, box[d][0]), min(high, box[d][1])) for d, (low, high) in place.items()}
             learned = learned.isel(slices_of(cut, place), missing_dims="ignore")
             parts.append((slices_of(cut, box), learned))
@@ -146,8 +149,16 @@ def run_fit(work: FitWork, fits: Fits) -> None:
 
 
 def combine_fit(grid: CompiledGrid, link: int, paths: tuple[str, ...], path: str) -> None:
-    """Put sums together that several tasks made, in the cells' order, and write what is learned from them."""
-    parts = [unpack(read_bytes(one), one) for one in paths]
+    """Put sums together that several tasks made, in the cells' order, and write what is learned from them.
+
+    Sums that are gone were put together already: by this task, whose worker then died, or by another build's.
+    """
+    try:
+        parts = [unpack(read_bytes(one), one) for one in paths]
+    except FileNotFoundError:
+        if not exists(path):
+            raise
+        return
     write_atomic(path, pack(finished(grid, link, parts)), durable=False)
     for one in paths:
         delete(one)

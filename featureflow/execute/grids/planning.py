@@ -17,7 +17,7 @@ from featureflow.execute.grids.chunk_rows import ChunkRow, rows_of
 from featureflow.execute.grids.evaluate import source_box
 from featureflow.execute.grids.naming import Naming, digest, fit_box, is_in_memory
 from featureflow.execute.grids.piece_index import PieceIndex
-from featureflow.execute.grids.progress import find_progress
+from featureflow.execute.grids.progress import find_progress, is_there
 from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.tasks import Cut, cut_grid
 from featureflow.execute.grids.units import Cell, Lattice
@@ -113,16 +113,18 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
     fresh = state is None or state.definition_hash != grid.definition_hash
     base = None if state is None else (state.record.get("arrays") or {}).get("snapshot")
     known = {} if full or fresh else known
-    found = None if full else find_progress(url, grid, base)
-    if found is not None:
-        known = {**known, **{(row.variable, row.chunk): row for row in found.rows}}
-        base = found.snapshot
     if grid.rows is not None:
         there = set() if full else set(list_names(join(url, ZONES)))
         missing = [cell for cell, name in chunks.items() if f"{name}.npz" not in there]
         kept = list[ChunkRow]()
     else:
         missing, kept = _split(grid, lattice, chunks, known)
+        for found in find_progress(url, grid) if missing and not full else ():
+            unfinished, rows = _split(
+                grid, lattice, chunks, {(row.variable, row.chunk): row for row in found.rows}
+            )
+            if len(unfinished) < len(missing) and is_there(url, found):
+                missing, kept, base = unfinished, rows, found.snapshot
     change, reason = _explain(grid, state, mark, missing, chunks, full=full)
     fits = {name.removesuffix(".npz") for name in list_names(join(url, FITS))} if missing else set()
     if missing:

@@ -88,7 +88,12 @@ class FilePart(ABC):
     def _unchanged(self) -> None:
         """Refuse a local file that was replaced since it was listed; stores are asked with each request."""
         if storage.is_local(self.url):
-            now = os.stat(storage.local_path(self.url))
+            try:
+                now = os.stat(storage.local_path(self.url))
+            except FileNotFoundError:
+                raise SourceError(
+                    f"{self.where}: is gone; it was there when it was listed. Put it back, or run again without it."
+                ) from None
             if (now.st_size, f"mtime:{now.st_mtime_ns}") != (self.size, self.version):
                 raise SourceError(
                     f"{self.where}: was replaced since it was listed. Run again: the new content is planned like any "
