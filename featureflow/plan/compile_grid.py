@@ -19,6 +19,7 @@ from featureflow.plan.definition import plain, source_definition, without_metada
 from featureflow.plan.grid_chunks import choose_chunks, time_dimension
 from featureflow.plan.grid_nodes import CompiledGrid, GridInput, Link, RowShape
 from featureflow.spec.load import LoadedProject
+from featureflow.spec.periods import time_dimension as named_time
 from featureflow.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class _Compiler:
             self.tell(("steps",), "nothing is left: the last step gives no variable.")
             return None
         given = self._given("chunks", outline)
-        chunks = choose_chunks(outline, given, self._near(source, outline))
+        time = named_time(self.loaded.project, self.name)
+        chunks = choose_chunks(outline, given, self._near(source, outline), time=time)
         shards = self._shards(outline, chunks)
         linked = tuple(
             replace(link, cells=cells_of(link.taken, chunks, source.chunks)) for _, _, link in links
@@ -133,7 +135,8 @@ class _Compiler:
             definition_hash=fingerprint(definition),
             prefixes=prefixes_of(definition["source"], steps, linked),
             lineage=_lineage(source.name, start, outline, self.others),
-            rows=_rows_of(outline) if self.spec.is_zonal else None,
+            rows=_rows_of(outline, time) if self.spec.is_zonal else None,
+            time=time,
         )
 
     def input(self, name: str) -> GridInput | None:
@@ -276,8 +279,8 @@ def _dims(outline: xr.Dataset) -> set[Any]:
     return {dim for variable in outline.data_vars.values() for dim in variable.dims}
 
 
-def _rows_of(outline: xr.Dataset) -> RowShape:
-    time = time_dimension(outline)
+def _rows_of(outline: xr.Dataset, named: str | None) -> RowShape:
+    time = time_dimension(outline, named)
     return RowShape(tuple(str(dim) for dim in outline.sizes if dim != time), time)
 
 

@@ -40,7 +40,7 @@ def compile_grid_lookup(
     """
     before = len(builder.problems)
     outline = grid.outline
-    grid_time = time_of(outline)
+    grid_time = time_of(outline, grid.time)
     method = spec.method or "nearest"
     right = grid_input(grid.name, outline, grid_time, method)
     for name in _OF_TABLES:

@@ -109,7 +109,7 @@ def coordinate_type(outline: xr.Dataset, dim: str) -> pa.DataType:
 
 
 def _time(builder: ColumnBuilder, spec: Spine, grid: CompiledGrid) -> str | None:
-    time = time_of(grid.outline) if spec.time is None else spec.time
+    time = time_of(grid.outline, grid.time) if spec.time is None else spec.time
     if time is None:
         return None
     at = ("spine", "time" if spec.time is not None else "grid")

@@ -16,13 +16,19 @@ TARGET_BYTES = 16 << 20
 SHORTEST_TIME = 32
 
 
-def time_dimension(outline: xr.Dataset) -> str | None:
-    """Name of the first dimension whose coordinate holds times."""
-    for dim in outline.dims:
-        index = outline.coords.get(dim)
-        if index is not None and (index.dtype.kind == "M" or is_calendar(index)):
-            return str(dim)
-    return None
+def time_dimension(outline: xr.Dataset, named: str | None = None) -> str | None:
+    """Name of the dimension of times: the one that the source names, else the first whose coordinate holds times."""
+    found = time_dimensions(outline)
+    return named if named in found else next(iter(found), None)
+
+
+def time_dimensions(outline: xr.Dataset) -> list[str]:
+    """Names of the dimensions whose coordinate holds times."""
+    return [str(dim) for dim in outline.dims if dim in outline.coords and _holds_times(outline[dim])]
+
+
+def _holds_times(index: xr.DataArray) -> bool:
+    return index.dtype.kind == "M" or is_calendar(index)
 
 
 def is_calendar(index: xr.DataArray) -> bool:
@@ -31,7 +37,12 @@ def is_calendar(index: xr.DataArray) -> bool:
 
 
 def choose_chunks(
-    outline: xr.Dataset, given: Mapping[str, int], near: Mapping[str, int], target: int = TARGET_BYTES
+    outline: xr.Dataset,
+    given: Mapping[str, int],
+    near: Mapping[str, int],
+    target: int = TARGET_BYTES,
+    *,
+    time: str | None = None,
 ) -> dict[str, int]:
     """Choose sizes of chunks along all dimensions of a grid.
 
@@ -41,6 +52,8 @@ def choose_chunks(
         Sizes that the spec names; they are taken as they are, but for the end of the dimension.
     near
         Sizes to begin with: those of the source, where a dimension has kept its name.
+    time
+        The dimension of times that the source names.
 
     Returns
     -------
@@ -53,7 +66,7 @@ def choose_chunks(
     free = [dim for dim in sizes if dim not in given]
     if not free:
         return chunks
-    time = time_dimension(outline)
+    time = time_dimension(outline, time)
     largest = max(outline.data_vars.values(), key=lambda v: int(v.dtype.itemsize) * int(v.size), default=None)
     width = 1 if largest is None else int(largest.dtype.itemsize)
     dims = [] if largest is None else [str(dim) for dim in largest.dims]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from featureflow.contracts.grid_step import KNOWN_AT
 from featureflow.core.types import INSTANT, to_polars
+from featureflow.plan.grid_chunks import time_dimensions
 from featureflow.plan.nodes import Input
 
 if TYPE_CHECKING:
@@ -100,19 +101,14 @@ def grid_input(name: str, outline: xr.Dataset, time: str | None, method: Method 
     return Input("grid", name, columns, time)
 
 
-def time_of(outline: xr.Dataset) -> str | None:
-    """The dimension of time: the one whose coordinate holds times; that of ``known_at`` if there are several."""
+def time_of(outline: xr.Dataset, named: str | None = None) -> str | None:
+    """The dimension of time: that of ``known_at``, or the one that the source names, or the only one with times."""
     if KNOWN_AT in outline.coords:
         return str(outline[KNOWN_AT].dims[0])
-    found = [str(dim) for dim in outline.dims if dim in outline.coords and _holds_times(outline[dim])]
+    found = time_dimensions(outline)
+    if named in found:
+        return named
     return found[0] if len(found) == 1 else None
-
-
-def _holds_times(coordinate: xr.DataArray) -> bool:
-    kind = coordinate.dtype.kind
-    return kind == "M" or (
-        kind == "O" and coordinate.size > 0 and hasattr(coordinate.values.flat[0], "calendar")
-    )
 
 
 def axis_problem(outline: xr.Dataset, dim: str, column: pl.DataType) -> str | None:

@@ -74,6 +74,8 @@ class CompiledGrid:
         Whether it makes rows for a tabular feature table (`zonal`) instead of arrays: the names of its keys and time.
     prefixes
         For each link a name of everything before and in it that decides its values.
+    time
+        The dimension of times that the source at the beginning names; None if it does not say.
     """
 
     name: str
@@ -90,6 +92,7 @@ class CompiledGrid:
     lineage: dict[str, tuple[str, ...]] = field(repr=False)
     rows: RowShape | None = None
     notes: tuple[str, ...] = ()
+    time: str | None = None
 
     @property
     def outline(self) -> xr.Dataset:
