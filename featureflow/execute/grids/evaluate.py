@@ -53,15 +53,16 @@ def apply_links(
     region: Region,
     fitted: Fitted,
     until: int | None = None,
+    since: int = 0,
 ) -> xr.Dataset:
-    """Compute a box of the grid (of the input of link ``until``) from a block of the source that has all it needs.
+    """Compute a box of the grid (of the input of link ``until``) from a block that has all it needs.
 
-    Nothing is kept longer than the next step needs it.
+    The block is of the source, or of the input of link ``since``. Nothing is kept longer than the next step needs it.
     """
-    steps: list[tuple[int, Needs]] = list(grid.walk_back(region, until))[::-1]
+    steps: list[tuple[int, Needs]] = [one for one in grid.walk_back(region, until) if one[0] >= since][::-1]
     targets = [*(needs.region for _, needs in steps[1:]), *([region] if steps else [])]
     first = steps[0][1].region if steps else region
-    data = _cut(block, first)
+    data = cut(block, first)
     for (i, needs), target in zip(steps, targets, strict=True):
         link = grid.links[i]
         others = {
@@ -77,7 +78,8 @@ def apply_links(
     return data
 
 
-def _cut(block: Block, region: Region) -> xr.Dataset:
+def cut(block: Block, region: Region) -> xr.Dataset:
+    """Part of a block; a view."""
     return block.data if region == block.region else block.data.isel(slices_of(region, block.region))
 
 

@@ -8,9 +8,10 @@ import xarray as xr
 
 from featureflow.contracts.cube import Cube, slices_of
 from featureflow.execute.grids.chunk_rows import ChunkRow, describe_chunk, variables_of_cell
-from featureflow.execute.grids.evaluate import apply_links, read_block, source_box
+from featureflow.execute.grids.evaluate import read_block, source_box
 from featureflow.execute.grids.fits import Fits, FitWork, combine_fit, run_fit
 from featureflow.execute.grids.tasks import Box
+from featureflow.execute.grids.tiling import compute_tiled
 from featureflow.execute.grids.units import Cell, Lattice, hull
 from featureflow.plan.grid_nodes import CompiledGrid
 
@@ -54,7 +55,7 @@ def evaluate_box(job: GridJob, box: Box) -> xr.Dataset:
     """Values of a box."""
     fits = Fits(job.grid, job.cubes, dict(box.fits), job.fits, box.fused)
     block = read_block(job.grid, job.cubes, source_box(job.grid, box.region))
-    return apply_links(job.grid, job.cubes, block, box.region, fits)
+    return compute_tiled(job.grid, job.cubes, block, box.region, fits)
 
 
 def _write(job: GridJob, box: Box, names: tuple[str, ...], data: xr.Dataset) -> Made:
