@@ -12,7 +12,7 @@ import zarr
 from integration.grid_projects import SPEC, append, digests, expected, project, sea, stored, write
 
 from featureflow.core.errors import ComputeError, PlanError, SpecError
-from featureflow.execute.grids import progress, region_task
+from featureflow.execute.grids import progress, region_task, tiling
 from featureflow.observe.plans import plan_text
 
 ANOMALY = '      - {anomaly: {over: time, by: month, period: ["2000-01-11", "2000-06-30"]}}\n'
@@ -194,3 +194,28 @@ def test_a_build_that_was_stopped_goes_on_where_it_was(
     assert made.build().status == "nothing to do"
     made.build(full=True)
     assert digests(made.table("calm")) == resumed
+
+
+def test_the_pieces_that_steps_run_over_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit in the middle of the chain is learned from all of the block, pieces or not."""
+    spec = SPEC.replace("    chunks:", "      - {standardize: {dims: [time], period: all}}\n    chunks:")
+    found: dict[int, Any] = {}
+    counts: list[int] = []
+    cut = tiling.pieces_of
+
+    def counted(*given: Any) -> list[Any]:
+        counts.append(len(parts := cut(*given)))
+        return parts
+
+    monkeypatch.setattr(tiling, "pieces_of", counted)
+    for size in (1 << 30, 1 << 12):
+        counts.clear()
+        monkeypatch.setattr(tiling, "PIECE_BYTES", size)
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        write(folder, sea(200))
+        made = project(folder, spec, workers=1)
+        made.build()
+        found[size] = digests(made.table("calm"))
+        assert (max(counts) > 4) == (size == 1 << 12)
+    assert found[1 << 30] == found[1 << 12]
