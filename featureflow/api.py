@@ -196,13 +196,16 @@ class Project:
         tables = [name for name in names if name in self.loaded.project.features]
         found = self._compiled(names)
         read = {name for dataset in found.datasets.values() for name in tables_read(dataset)}
-        plan = Planner(self.loaded, found.tables, found.sources, site).plan(
-            tables, full=full, only=_time_range(start, end), read=read
-        )
+        grids = None
         if found.grids:
             from featureflow.execute.grids.stage import plan_grids
+            from featureflow.plan.zone_rows import early_rows
 
-            plan.add_grids(*plan_grids(found.grids, names, site, full=full))
+            grids = plan_grids(found.grids, names, site, full=full)
+            grids.warnings.extend(early_rows(found.tables, found.grids))
+        plan = Planner(self.loaded, found.tables, found.sources, site, grids).plan(
+            tables, full=full, only=_time_range(start, end), read=read
+        )
         plan.datasets = [prepare(dataset, plan, full=full) for dataset in found.datasets.values()]
         return plan
 
@@ -396,9 +399,9 @@ class Project:
 
     def __repr__(self) -> str:
         """One line."""
-        project = self.loaded.project
-        size = f"{len(project.sources)} sources, {len(project.features)} feature tables"
-        return f"Project({project.project}: {size}, store {self.store_url})"
+        from featureflow.observe.html import project_facts
+
+        return f"Project({self.loaded.project.project}: {project_facts(self.loaded)}, store {self.store_url})"
 
     def _repr_html_(self) -> str:
         """Tables with what they are made of."""

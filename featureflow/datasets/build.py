@@ -27,6 +27,7 @@ from featureflow.execute.checks.judgement import judge_table
 from featureflow.execute.exchange.manifest import write_list
 from featureflow.execute.exchange.rekeying import file_of, reads_of, rekey_chunks
 from featureflow.execute.grids.stored import GridCube
+from featureflow.execute.grids.zone_rows import tabular
 from featureflow.execute.inputs import Readable
 from featureflow.execute.planner import BuildPlan
 from featureflow.execute.publish import publish_table
@@ -354,19 +355,6 @@ class DatasetBuild:
         found = state.record["statistics"]
         nulls.update({name: one["nulls"] for name, one in found.items() if "nulls" in one})
         return dataset_summary(state.record["dataset"], nulls, state.info.rows)
-
-
-def tabular(found: Readable | Cube) -> Readable:
-    """An input as rows.
-
-    Raises
-    ------
-    TableError
-        If it is a grid.
-    """
-    if not isinstance(found, Readable):
-        raise TableError("a grid was given where rows are needed. This is a mistake in featureflow.")
-    return found
 
 
 def gridded(found: Readable | Cube) -> Cube:

@@ -96,6 +96,8 @@ def _keys(
         mapping = {} if isinstance(used, str) else used.get("keys", {})
         if isinstance(mapping, Mapping) and mapping:
             found.update(dict.fromkeys(c for pair in mapping.items() for c in pair if c in rows.columns))
+        elif name in loaded.project.grids and loaded.project.grids[name].is_zonal:
+            found.update(dict.fromkeys(key for key in ("zone",) if key in rows.columns))
         elif name not in loaded.project.features:
             raise PlanError(
                 f"there is no feature table {name!r}. {did_you_mean(name, loaded.project.features)}"

@@ -71,8 +71,10 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
         {name: ("sources", found.input, None) for name, found in scanned.items() if name in project.sources},
     )
     inputs = {name: found.input for name, found in scanned.items()}
-    compiled = compile_tables(loaded, inputs, tables, problems)
     gridded = _compile_grids(loaded, grids, problems) if grids else {}
+    inputs |= _zones(gridded)
+    upstream = {name: grid.definition_hash for name, grid in gridded.items()}
+    compiled = compile_tables(loaded, inputs, tables, problems, upstream)
     cubes = _label_cubes(loaded, datasets)
     made = compile_datasets(loaded, inputs, compiled, datasets, problems, gridded, cubes)
     problems += _wrong_checks(
@@ -86,7 +88,9 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     return Compiled(compiled, made, scanned, gridded)
 
 
-def _compile_grids(loaded: LoadedProject, names: list[str], problems: list[Problem]) -> dict[str, CompiledGrid]:
+def _compile_grids(
+    loaded: LoadedProject, names: list[str], problems: list[Problem]
+) -> dict[str, CompiledGrid]:
     from featureflow.core.errors import CubeMistake
     from featureflow.library.cubes.registry import open_cube
     from featureflow.plan.compile_grid import compile_grids
@@ -97,10 +101,20 @@ def _compile_grids(loaded: LoadedProject, names: list[str], problems: list[Probl
     for name in needed:
         if sources[name].is_grid:
             try:
-                cubes[name] = open_cube(name, sources[name], str(loaded.root))
+                cubes[name] = open_cube(name, sources[name], os.path.abspath(loaded.root))
             except CubeMistake as mistake:
                 problems.append(loaded.problem(("sources", name, *mistake.place), mistake.message))
     return compile_grids(loaded, cubes, names, problems)
+
+
+def _zones(grids: Mapping[str, CompiledGrid]) -> dict[str, Input]:
+    """Grids of zones as the inputs of tables and datasets."""
+    zonal = {name: (grid, grid.rows) for name, grid in grids.items() if grid.rows is not None}
+    if not zonal:
+        return {}
+    from featureflow.plan.zone_rows import zone_input
+
+    return {name: zone_input(grid, shape) for name, (grid, shape) in zonal.items()}
 
 
 def _label_cubes(loaded: LoadedProject, names: list[str]) -> dict[str, Cube]:

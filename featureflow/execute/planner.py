@@ -80,16 +80,6 @@ class BuildPlan:
             return self.cubes[name]
         return self.sources[name] if name in self.sources else self.published_output(name)
 
-    def add_grids(self, builds: list[GridBuild], published: dict[str, GridCube]) -> None:
-        """Take part in the build: grids that it makes, and those that are read as they are published."""
-        from featureflow.execute.grids.stage import pieces_of
-
-        self.grids, self.cubes = builds, published
-        for name, cube in published.items():
-            self.pieces[name] = pieces_of(cube)
-        for build in builds:
-            self.pieces[build.name] = pieces_of(build.cube())
-
     def summary(self) -> dict[str, Any]:
         """The plan as JSON values."""
         return describe_build(self)
@@ -110,8 +100,21 @@ class BuildPlan:
         return plan_html(self.summary())
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedGrids:
+    """Grids of a build: those that it makes, the others as they are published, and pieces of all, by name."""
+
+    builds: list[GridBuild] = field(default_factory=list)
+    cubes: dict[str, GridCube] = field(default_factory=dict)
+    pieces: dict[str, list[Piece]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
 class Planner:
-    """Works out a build plan; asks the store what is there, reads footers, runs nothing but duplicate searches."""
+    """Works out a build plan; asks the store what is there, reads footers, runs nothing but duplicate searches.
+
+    Grids are planned before: tables can build on grids of zones.
+    """
 
     def __init__(
         self,
@@ -119,8 +122,10 @@ class Planner:
         compiled: dict[str, CompiledTable],
         scanned: dict[str, ScannedSource],
         site: Site,
+        grids: PlannedGrids | None = None,
     ) -> None:
         self._project, self._compiled, self._site = loaded.project, compiled, site
+        self._grids = PlannedGrids() if grids is None else grids
         self._specs = source_specs(loaded.project)
         self._source_checks = {
             name: bind(self._specs[name].each_check, f"sources.{name}") for name in scanned
@@ -130,6 +135,7 @@ class Planner:
         }
         self._sources = {name: self._readable(name, found) for name, found in scanned.items()}
         self._pieces: dict[str, list[Piece]] = {name: found.pieces() for name, found in self._sources.items()}
+        self._pieces |= self._grids.pieces
         self._states: dict[str, TableState | None] = {}
         self._whole: list[str] = []  # what was said of parts that are read as a whole
 
@@ -178,8 +184,10 @@ class Planner:
             self._states,
             self._source_checks,
             self._table_checks,
-            self._warnings(),
+            [*self._warnings(), *self._grids.warnings],
             self._pieces,
+            grids=self._grids.builds,
+            cubes=self._grids.cubes,
         )
 
     def _warnings(self) -> list[str]:

@@ -181,8 +181,8 @@ class Session:
         checks = self._plan.table_checks[table.name]
         run = TableBuild(
             plan,
-            self._input(table.source.name),
-            [self._input(lookup.right.name) for lookup in table.lookups],
+            self._rows(table.source.name),
+            [self._rows(lookup.right.name) for lookup in table.lookups],
             self._site,
             checks,
         )
@@ -194,10 +194,20 @@ class Session:
             results, partials = judge_table(self._site, plan, state, new, checks, self._now_us)
         return _Built(plan, new, run.rows_written, results, partials)
 
+    def _rows(self, name: str) -> Readable:
+        found = self._input(name)
+        if isinstance(found, Readable):
+            return found
+        from featureflow.execute.grids.zone_rows import tabular
+
+        return tabular(found)
+
     def _input(self, name: str) -> Any:
         made = next((grid for grid in self._plan.grids if grid.name == name), None)
         if made is not None:
-            return made.cube()
+            from featureflow.execute.grids.stage import input_of
+
+            return input_of(made)
         if name not in self._outputs:
             self._outputs[name] = self._plan.input(name)
         return self._outputs[name]
@@ -377,16 +387,20 @@ class Session:
             self._warnings.append(f"the run report could not be written to {folder}: {error}")
 
     def _lineage(self) -> dict[str, Any]:
-        return {
-            plan.table.name: {column: list(origins) for column, origins in plan.table.lineage.items()}
-            for plan in self._plan.tables
-        } | {
-            grid.name: {variable: list(origins) for variable, origins in grid.lineage.items()}
-            for grid in self._plan.grids
-        } | {
-            dataset.name: {column: list(origins) for column, origins in dataset.lineage.items()}
-            for dataset in self._plan.datasets
-        }
+        return (
+            {
+                plan.table.name: {column: list(origins) for column, origins in plan.table.lineage.items()}
+                for plan in self._plan.tables
+            }
+            | {
+                grid.name: {variable: list(origins) for variable, origins in grid.lineage.items()}
+                for grid in self._plan.grids
+            }
+            | {
+                dataset.name: {column: list(origins) for column, origins in dataset.lineage.items()}
+                for dataset in self._plan.datasets
+            }
+        )
 
 
 def run_build(

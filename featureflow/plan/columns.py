@@ -117,7 +117,7 @@ class ColumnBuilder:
     def lookup(self, source: Input, spec: LookupSpec, right: Input, path: Path) -> Lookup | None:
         """Compile one look-up; None if it has mistakes."""
         before = len(self.problems)
-        pairs = spec.keys
+        pairs = spec.keys or {key: key for key in right.keys}
         if right.time is None:
             self.tell(
                 (*path, "from"),

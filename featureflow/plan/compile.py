@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -22,7 +23,11 @@ from featureflow.spec.names import output_columns
 
 
 def compile_tables(
-    loaded: LoadedProject, sources: dict[str, Input], names: list[str], problems: list[Problem]
+    loaded: LoadedProject,
+    sources: dict[str, Input],
+    names: list[str],
+    problems: list[Problem],
+    upstream: Mapping[str, str] | None = None,
 ) -> dict[str, CompiledTable]:
     """Compile feature tables in the order in which they can be built.
 
@@ -31,17 +36,19 @@ def compile_tables(
     loaded
         The spec.
     sources
-        Every raw source that the tables use, with its schema after the source's own steps.
+        Every raw source that the tables use, with its schema after the source's own steps; and grids of zones.
     names
         Tables to compile, with all that they build on.
     problems
         Gets every mistake; a table with one, and what builds on it, is left out.
+    upstream
+        Definition hashes of grids.
     """
     compiled: dict[str, CompiledTable] = {}
     for name in dependency_order(loaded.project):
         if name not in names:
             continue
-        table = _TableCompiler(loaded, name, sources, compiled, problems).compile()
+        table = _TableCompiler(loaded, name, sources, compiled, problems, upstream or {}).compile()
         if table is not None:
             compiled[name] = table
     return compiled
@@ -57,6 +64,7 @@ class _TableCompiler(ColumnBuilder):
         sources: dict[str, Input],
         tables: dict[str, CompiledTable],
         problems: list[Problem],
+        upstream: Mapping[str, str],
     ) -> None:
         spec = loaded.project.features[name]
         super().__init__(
@@ -67,7 +75,7 @@ class _TableCompiler(ColumnBuilder):
             problems,
             None if spec.at == "events" else spec.keys,
         )
-        self.name, self.spec = name, spec
+        self.name, self.spec, self.upstream = name, spec, upstream
         self.project: Project = loaded.project
 
     def compile(self) -> CompiledTable | None:
@@ -80,12 +88,13 @@ class _TableCompiler(ColumnBuilder):
         lookups = self._lookups(source)
         derived = self._derived()
         self._partition_needs()
+        self._time_needs(source)
         if len(self.problems) > before:
             return None
         schema = self.arrow_schema()
         if schema is None:
             return None
-        upstream = {name: table.definition_hash for name, table in self.tables.items()}
+        upstream = {name: table.definition_hash for name, table in self.tables.items()} | dict(self.upstream)
         folder = os.path.abspath(self.loaded.root)
         definition = table_definition(self.project, self.name, upstream, folder)
         return CompiledTable(
@@ -98,7 +107,7 @@ class _TableCompiler(ColumnBuilder):
             features=tuple(features),
             lookups=tuple(lookups),
             derived=tuple(derived),
-            partition=self.spec.partition,
+            partition="none" if source.time is None else self.spec.partition,
             checks=self.spec.each_check,
             schema=schema,
             lineage=self.lineage,
@@ -237,6 +246,21 @@ class _TableCompiler(ColumnBuilder):
                 ("at",),
                 "a time grid needs at least one window: a key has a row while an event is in its longest one.",
             )
+
+    def _time_needs(self, source: Input) -> None:
+        """Windows, look-ups, ticks and dated partitions need a time, which zones may lack."""
+        if source.time is not None:
+            return
+        needy = [
+            ("aggregate", "windows need", bool(self.spec.aggregate)),
+            ("lookup", "look-ups need", bool(self.spec.lookup)),
+            ("at", "a time grid needs", self.spec.every is not None),
+        ]
+        dated = "partition" in self.spec.model_fields_set and self.spec.partition != "none"
+        needy.append(("partition", f"partition: {self.spec.partition} needs", dated))
+        for field, what, needed in needy:
+            if needed:
+                self.tell((field,), f"{what} a time, and {source.name!r} has none.")
 
     def _grid(self) -> Grid | None:
         at = self.spec.at

@@ -28,6 +28,7 @@ from featureflow.plan.required import columns_needed
 from featureflow.spec.datasets import Label, UsedTable
 from featureflow.spec.dependencies import parents
 from featureflow.spec.load import LoadedProject
+from featureflow.spec.resolve import keys_of_use
 from featureflow.spec.splits import Split, Values
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ class _DatasetCompiler(ColumnBuilder):
 
     def _use(self, spine: Input, time: str | None, used: UsedTable, index: int) -> Use | None:
         path: Path = ("features", index)
+        if used.table in self.grids and used.table in self.sources:
+            return self._from_zones(spine, time, self.sources[used.table], used, path)
         table = self.tables.get(used.table)
         if table is None:
             return None
@@ -291,6 +294,49 @@ class _DatasetCompiler(ColumnBuilder):
             place=f"datasets.{self.name}.features[{path[1]}]",
         )
         return Use(table.name, None, (lookup,), (), (), outputs)
+
+    def _from_zones(
+        self, spine: Input, time: str | None, right: Input, used: UsedTable, path: Path
+    ) -> Use | None:
+        """The latest row of a grid of zones that was known at the row's time."""
+        before = len(self.problems)
+        keys = keys_of_use(used.keys, right.keys)
+        if keys is None:
+            self.tell(
+                (*path, "keys"),
+                f"does not fit {right.name!r}, whose keys are {', '.join(right.keys)}. "
+                "Write {column of the spine: key of the table}.",
+            )
+        for left, other in (keys or {}).items():
+            self.check_pair(spine, right, left, other, path)
+        if time is None or right.time is None:
+            which = "the spine" if time is None else repr(right.name)
+            self.tell((*path, "table"), f"features are evaluated at a time, and {which} has none.")
+        names = used.columns or tuple(str(name) for name in self.grids[right.name].outline.data_vars)
+        for j, name in enumerate(names):
+            if name not in right.columns:
+                self.tell((*path, "columns", j), no_column(name, right))
+        if len(self.problems) > before or keys is None:
+            return None
+        lookup = Lookup(
+            right=right,
+            left_keys=tuple(keys),
+            right_keys=tuple(keys.values()),
+            columns=tuple((name, name) for name in names),
+            ttl_us=used.ttl.microseconds if used.ttl else None,
+            allow_exact=True,
+            on_tie="latest",
+            knowledge="created",
+            skip_nulls=False,
+            interval_us=None,
+            availability_delay_us=0,
+            place=f"datasets.{self.name}.features[{path[1]}]",
+        )
+        outputs = tuple((name, f"{used.prefix}{name}") for name in names)
+        for name, final in outputs:
+            origins = (f"{right.name}.{name}", *(f"{right.name}.{key}" for key in keys.values()))
+            self.add(final, right.columns[name], origins, path)
+        return Use(right.name, None, (lookup,), (), (), outputs)
 
     def _from_events(self, spine: Input, time: str, table: CompiledTable, used: UsedTable, path: Path) -> Use:
         """Windows, look-ups and derived columns of a table at the spine's own times."""
@@ -372,7 +418,9 @@ class _DatasetCompiler(ColumnBuilder):
     def _lookups(self, spine: Input, time: str | None) -> list[Lookup | GridLookup | None]:
         found: list[Lookup | GridLookup | None] = []
         for i, spec in enumerate(self.spec.lookup):
-            if spec.from_ in self.grids:
+            if spec.at:
+                if spec.from_ not in self.grids:
+                    continue
                 grid = self.grids[spec.from_]
                 found.append(compile_grid_lookup(self, spine, time, spec, grid, ("lookup", i)))
                 continue

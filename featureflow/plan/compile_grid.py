@@ -18,6 +18,7 @@ from featureflow.library.grid_steps.registry import make_step
 from featureflow.plan.definition import plain, source_definition, without_metadata
 from featureflow.plan.grid_chunks import choose_chunks, time_dimension
 from featureflow.plan.grid_nodes import CompiledGrid, GridInput, Link, RowShape
+from featureflow.plan.zone_rows import zone_problem
 from featureflow.spec.load import LoadedProject
 from featureflow.spec.periods import time_dimension as named_time
 from featureflow.spec.suggest import did_you_mean
@@ -113,8 +114,13 @@ class _Compiler:
         if not outline.data_vars:
             self.tell(("steps",), "nothing is left: the last step gives no variable.")
             return None
-        given = self._given("chunks", outline)
         time = named_time(self.loaded.project, self.name)
+        rows = _rows_of(outline, time) if self.spec.is_zonal else None
+        problem = None if rows is None else zone_problem(outline, rows)
+        if problem is not None:
+            self.tell(("steps", len(self.spec.steps) - 1, "zonal"), problem)
+            return None
+        given = self._given("chunks", outline)
         chunks = choose_chunks(outline, given, self._near(source, outline), time=time)
         shards = self._shards(outline, chunks)
         linked = tuple(
@@ -135,7 +141,7 @@ class _Compiler:
             definition_hash=fingerprint(definition),
             prefixes=prefixes_of(definition["source"], steps, linked),
             lineage=_lineage(source.name, start, outline, self.others),
-            rows=_rows_of(outline, time) if self.spec.is_zonal else None,
+            rows=rows,
             time=time,
         )
 

@@ -77,6 +77,15 @@ def _depth_first(project: Project) -> list[str]:
     return list(done)
 
 
+def grid_behind(project: Project, name: str) -> str | None:
+    """The grid of zones whose rows a feature table is made from, directly or through other tables; None: a source."""
+    seen: set[str] = set()
+    while name in project.features and name not in seen:
+        seen.add(name)
+        name = project.features[name].source
+    return name if name in project.grids else None
+
+
 def find_cycles(project: Project) -> list[list[str]]:
     """One circle for each group of tables that depend on each other; begins with the first in the spec.
 
@@ -120,8 +129,11 @@ def descendants(project: Project, name: str, steps: int | None = None) -> set[st
 
 
 def build_order(project: Project) -> list[str]:
-    """Tables as in `dependency_order`, grids as in `grid_order`, then datasets: nothing builds on those."""
-    return [*dependency_order(project), *grid_order(project), *project.datasets]
+    """Grids as in `grid_order`, tables as in `dependency_order`, then datasets: nothing builds on those.
+
+    Tables can build on grids of zones; no grid builds on a table.
+    """
+    return [*grid_order(project), *dependency_order(project), *project.datasets]
 
 
 def _every(project: Project) -> tuple[str, ...]:

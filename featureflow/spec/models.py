@@ -63,6 +63,12 @@ __all__ = [
 GRIDS = "<grids>"
 #: what only grids have
 GRID_FIELDS = frozenset(("variables", "steps", "chunks", "shards"))
+#: what only tables have
+TABLE_FIELDS = frozenset(
+    field.alias or name
+    for name, field in Feature.model_fields.items()
+    if name not in GridFeature.model_fields
+) - {"checks"}
 
 
 class SpecTest(SpecModel):
@@ -113,7 +119,10 @@ class Project(SpecModel):
 
 
 def grids_among(document: dict[str, Any]) -> dict[str, Any]:
-    """Grids among the features of a document: what has a field that only grids have, or reads N-d data or a grid."""
+    """Grids among the features of a document: what has a field that only grids have, or reads N-d data or a grid.
+
+    A grid of zones has rows: what reads one, and has a field that only tables have, is a table.
+    """
     features, sources = document["features"], document.get("sources")
     arrays = (
         {name for name, given in sources.items() if _holds_arrays(given)}
@@ -131,9 +140,18 @@ def grids_among(document: dict[str, Any]) -> dict[str, Any]:
             if not GRID_FIELDS.isdisjoint(given):
                 return True
             name = given.get("source")
+            reads = features.get(name) if isinstance(name, str) else None
+            if not TABLE_FIELDS.isdisjoint(given) and _ends_in_zones(reads):
+                return False
         return False
 
     return {name: given for name, given in features.items() if isinstance(given, dict) and is_grid(name)}
+
+
+def _ends_in_zones(given: Any) -> bool:
+    steps = given.get("steps") if isinstance(given, dict) else None
+    last = steps[-1] if isinstance(steps, list) and steps else steps
+    return isinstance(last, dict) and "zonal" in last
 
 
 def _holds_arrays(given: Any) -> bool:

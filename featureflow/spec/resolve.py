@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featureflow.spec.datasets import Dataset, Label, Split, UsedTable, Values
+from featureflow.spec.dependencies import grid_behind
 from featureflow.spec.encode import Encode
 from featureflow.spec.features import Lookup
 from featureflow.spec.grids import GridFeature
@@ -20,7 +21,8 @@ USUAL_SPLITS = ("train", "valid", "test")
 def resolved(project: Project) -> Project:
     """Put in keys of look-ups, labels and used tables, times of spines, labels of encoders.
 
-    A table of a source without time gets ``partition: none``; a step of a grid that is fitted on what was selected
+    A table of a source without time gets ``partition: none``. What reads zones is left as it is: their keys and their
+    time are known when they are compiled. A step of a grid that is fitted on what was selected
     before it gets ``period: all``.
     """
     features = {}
@@ -28,7 +30,7 @@ def resolved(project: Project) -> Project:
         update: dict[str, Any] = {}
         if any(not lookup.keys for lookup in feature.lookup):
             update["lookup"] = tuple(_lookup(project, lookup, ()) for lookup in feature.lookup)
-        if time_of(project, feature.source) is None:
+        if time_of(project, feature.source) is None and grid_behind(project, name) is None:
             update["partition"] = "none"
         features[name] = feature.model_copy(update=update) if update else feature
     datasets = {name: _dataset(project, dataset) for name, dataset in project.datasets.items()}
@@ -92,13 +94,15 @@ def _dataset(project: Project, dataset: Dataset) -> Dataset:
 
 
 def _use(project: Project, used: UsedTable) -> UsedTable:
+    if used.table in project.grids:
+        return used
     keys = keys_of_use(used.keys, project.features[used.table].keys)
     return used.model_copy(update={"keys": keys})
 
 
 def _lookup(project: Project, lookup: Lookup, keys: Sequence[str]) -> Lookup:
     """Keys of a look-up: a table's own, otherwise the spine's."""
-    if lookup.keys or lookup.at:
+    if lookup.keys or lookup.at or lookup.from_ in project.grids:
         return lookup
     right = project.features.get(lookup.from_)
     return lookup.model_copy(update={"keys": {key: key for key in (right.keys if right else keys)}})

@@ -15,16 +15,18 @@ from featureflow.execute.grids.chunk_rows import rows_of
 from featureflow.execute.grids.planning import mark_of, plan_grid
 from featureflow.execute.grids.stored import GridCube
 from featureflow.execute.grids.units import Cell, Lattice
+from featureflow.execute.grids.zone_rows import zone_pieces, zone_rows
+from featureflow.execute.planner import PlannedGrids
 from featureflow.execute.site import Site
 from featureflow.execute.stages import Piece
-from featureflow.plan.grid_nodes import CompiledGrid
+from featureflow.plan.grid_nodes import CompiledGrid, RowShape
 from featureflow.tables.state import TableState, current_state
 
 
 def plan_grids(
     grids: Mapping[str, CompiledGrid], names: list[str], site: Site, *, full: bool = False
-) -> tuple[list[GridBuild], dict[str, GridCube]]:
-    """Plan the named grids; give the stages, and the others as they are published.
+) -> PlannedGrids:
+    """Plan the named grids; take the others as they are published.
 
     Parameters
     ----------
@@ -54,7 +56,10 @@ def plan_grids(
         plan = plan_grid(grid, taken, site, full=full)
         builds.append(GridBuild(plan, site))
         cubes[name] = plan.cube(site.table_url(name))
-    return builds, {name: cube for name, cube in cubes.items() if name not in names}
+    published = {name: cube for name, cube in cubes.items() if name not in names}
+    pieces = {name: pieces_of(cube, grids[name].rows) for name, cube in published.items()}
+    pieces |= {build.name: pieces_of(build.cube(), build.grid.rows) for build in builds}
+    return PlannedGrids(builds, published, pieces)
 
 
 def published_cube(grid: CompiledGrid, site: Site) -> GridCube:
@@ -115,9 +120,24 @@ def _stored_zones(grid: CompiledGrid, url: str, state: TableState) -> GridCube:
         )
     sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
     lattice = Lattice.of(sizes, {dim: int(n) for dim, n in found["chunks"].items()})
-    return GridCube.of(
-        replace(grid, chunks=dict(found["chunks"])), url, dict(zip(lattice, found["names"], strict=True))
+    cube = GridCube.of(
+        replace(grid, chunks=dict(found["chunks"])),
+        url,
+        dict(zip(lattice, found["names"], strict=True)),
+        str(state.record["slices"]["all"]),
     )
+    cube.table = None if grid.rows is None else zone_rows(grid, grid.rows, url, state.files)
+    return cube
+
+
+def input_of(build: GridBuild) -> GridCube:
+    """A grid of a build as the input of others, with its rows if it is one of zones and computed."""
+    cube, shape = build.cube(), build.grid.rows
+    if shape is not None:
+        state = build.plan.state
+        files = [build.staged] if build.staged is not None else [] if state is None else list(state.files)
+        cube.table = zone_rows(build.plan.grid, shape, build.url, files)
+    return cube
 
 
 def _refuse_other_shape(name: str, upstream: CompiledGrid, cube: GridCube) -> None:
@@ -129,6 +149,8 @@ def _refuse_other_shape(name: str, upstream: CompiledGrid, cube: GridCube) -> No
         )
 
 
-def pieces_of(cube: GridCube) -> list[Piece]:
-    """Chunks of a grid as the pieces of what reads them: by name, without times."""
+def pieces_of(cube: GridCube, shape: RowShape | None = None) -> list[Piece]:
+    """Chunks of a grid as the pieces of what reads them: by name, without times; parts of zones with their times."""
+    if shape is not None:
+        return zone_pieces(cube, shape)
     return [Piece(fingerprint([piece.id]), None, None, 0, 0, piece.size) for piece in cube.pieces()]

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from featureflow.contracts.cube import CubePiece, Region, slices_of
 from featureflow.contracts.outlines import outline_of
 from featureflow.core.storage import join
 from featureflow.execute.grids.units import Cell, Lattice
+from featureflow.execute.inputs import Readable
 from featureflow.plan.grid_nodes import CompiledGrid
 
 #: Folder of the parts of a grid of zones, below a table.
 ZONES = "_ff/zones"
+
+
+@lru_cache(maxsize=64)
+def _opened(url: str, snapshot: str) -> xr.Dataset:
+    """Arrays of a snapshot, which never changes; opening them takes longer than reading a chunk."""
+    from featureflow.tables.arrays import open_arrays
+
+    return open_arrays(url, snapshot)
 
 
 @dataclass(slots=True)
@@ -33,6 +46,8 @@ class GridCube:
         Where the values are; empty before the grid is built.
     zones
         Of a grid of zones: the folder where its parts are.
+    table
+        Of a grid of zones: its rows, once they are computed. Not carried to tasks.
     """
 
     url: str
@@ -42,6 +57,7 @@ class GridCube:
     unit: Mapping[str, int] = field(default_factory=dict)
     snapshot: str = ""
     zones: str = ""
+    table: Readable | None = None
 
     @classmethod
     def of(cls, grid: CompiledGrid, url: str, named: Mapping[Cell, str], snapshot: str = "") -> GridCube:
@@ -77,6 +93,19 @@ class GridCube:
         found = open_arrays(self.url, self.snapshot)[list(variables)]
         found = found.drop_vars([c for c in found.coords if c not in self.outline.coords])
         return found.isel(slices_of(region), missing_dims="ignore").load()
+
+    def values(self, region: Region, variables: Sequence[str]) -> list[NDArray[Any]]:
+        """Read a box of what is stored, without its coordinates."""
+        if self.zones:
+            data = self.read(region, list(dict.fromkeys(variables)))
+            return [np.asarray(data[name].transpose(*self.outline[name].dims).values) for name in variables]
+        opened = _opened(self.url, self.snapshot)
+        found = []
+        for name in variables:
+            stored = opened.variables[name]
+            cut = tuple(slice(*region.get(str(dim), (0, None))) for dim in stored.dims)
+            found.append(np.asarray(stored[cut].transpose(*self.outline[name].dims).values))
+        return found
 
     def for_tasks(self) -> GridCube:
         """Only what a task needs."""

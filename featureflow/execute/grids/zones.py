@@ -17,6 +17,7 @@ from featureflow.execute.grids.region_task import GridJob, evaluate_box
 from featureflow.execute.grids.tasks import Box
 from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.plan.grid_nodes import CompiledGrid, RowShape
+from featureflow.plan.zone_rows import row_schema
 
 
 def part_path(folder: str, name: str) -> str:
@@ -58,6 +59,7 @@ def table_of_zones(grid: CompiledGrid, shape: RowShape, data: xr.Dataset) -> pa.
     """
     dims = [*shape.keys, *([shape.time] if shape.time else [])]
     sizes = [int(data.sizes[dim]) for dim in dims]
+    schema = row_schema(grid.outline, shape)
     columns: dict[str, pa.Array] = {}
     for axis, dim in enumerate(dims):
         labels = data[dim].values if dim in data.coords else np.arange(sizes[axis])
@@ -72,7 +74,7 @@ def table_of_zones(grid: CompiledGrid, shape: RowShape, data: xr.Dataset) -> pa.
     for name, variable in data.data_vars.items():
         values = variable.broadcast_like(data).transpose(*dims).values.ravel()
         columns[str(name)] = pa.array(values, from_pandas=True)
-    table = pa.table(columns)
+    table = pa.table({name: columns[name] for name in schema.names}).cast(schema)
     return table.sort_by([(dim, "ascending") for dim in dims]) if dims else table
 
 

@@ -129,6 +129,8 @@ def _use(scope: Scope, path: Path, used: UsedTable, spine: Spine) -> Iterator[Fi
             f"or make a feature table of it. {did_you_mean(used.table, known)}"
         )
         yield Finding((*path, "table"), message)
+    elif scope.is_zonal(used.table):
+        return  # its keys and columns are known when it is compiled
     elif used.table in scope.project.grids:
         message = f"{used.table!r} is a grid. Take its values with lookup: [{{from: {used.table}, at: …}}]."
         yield Finding((*path, "table"), message)
@@ -166,7 +168,7 @@ def _use(scope: Scope, path: Path, used: UsedTable, spine: Spine) -> Iterator[Fi
         yield Finding((*path, "keys"), message, at_key=True)
     else:
         yield from _of_spine(scope, {(*path, "keys", left): left for left in keys}, spine)
-    if scope.has_table(used.table):
+    if scope.knows_columns(used.table) and scope.has_table(used.table):
         columns = scope.columns_of(used.table)
         for j, column in enumerate(used.columns or ()):
             if column not in columns:
@@ -209,7 +211,7 @@ def _events(scope: Scope, path: Path, label: Label, source: str) -> Iterator[Fin
     wanted: dict[Path, str] = {(*path, "keys", left): right for left, right in label.keys.items()}
     wanted |= {(*path, "column"): label.column} if label.column else {}
     wanted |= {(*path, "op"): label.op.other} if label.op is not None and label.op.other else {}
-    checked = source in scope.project.features and scope.complete("features", source)
+    checked = scope.knows_columns(source)
     known = scope.columns_of(source) if checked else []
     dropped = scope.dropped(source)
     for place, column in wanted.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from featureflow.spec.datasets import Spine
+from featureflow.spec.dependencies import grid_behind
 from featureflow.spec.models import Project
 from featureflow.spec.names import dataset_columns, table_columns
 from featureflow.spec.paths import Path
@@ -45,6 +46,16 @@ class Scope:
         """Whether a name is that of a grid, or of a source of N-d data, that could be read."""
         source = self.project.sources.get(name)
         return name in self.project.grids or (source is not None and source.is_grid)
+
+    def is_zonal(self, name: str) -> bool:
+        """Whether a name is that of a grid of zones, which has rows; its columns are known when it is compiled."""
+        grid = self.project.grids.get(name)
+        return grid is not None and grid.is_zonal
+
+    def knows_columns(self, name: str) -> bool:
+        """Whether the spec alone tells all columns of a feature table: of zones the name of their time is not in it."""
+        known = name in self.project.features and self.complete("features", name)
+        return known and grid_behind(self.project, name) is None
 
     def time_of(self, name: str) -> str | None:
         """Name of the time column of a source or feature table; None if it has none, or is unknown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from featureflow.spec.dependencies import find_cycles
+from featureflow.spec.dependencies import ancestors, find_cycles
 from featureflow.spec.messages import Finding
 from featureflow.spec.models import Feature, Lookup
 from featureflow.spec.paths import Path
@@ -40,19 +40,15 @@ def references_exist(scope: Scope) -> Iterator[Finding]:
 
 
 def unknown_reference(scope: Scope, path: Path, reference: str, *, advice: str = "") -> Iterator[Finding]:
-    """A name that is neither a source's nor a feature table's, or that of a grid, which has no rows."""
+    """A name that is neither a source's nor a feature table's, or that of a grid, which has no rows.
+
+    A grid of zones has rows.
+    """
     known = [*scope.declared["sources"], *scope.declared["features"]]
     plain = reference.partition("@")[0]
-    if scope.is_grid(reference):
-        grid = scope.project.grids.get(reference)
-        what = "a source of N-d data" if grid is None else "a grid"
-        message = f"{reference!r} is {what}, which has no rows. {advice or 'Name a table.'}"
-        if grid is not None and grid.is_zonal:
-            message = (
-                f"{reference!r} is a grid of zones. In a dataset, look its statistics up by zone: "
-                f"lookup: [{{from: {reference}, at: {{zone: …}}}}]."
-            )
-        yield Finding(path, message)
+    if scope.is_grid(reference) and not scope.is_zonal(reference):
+        what = "a grid" if reference in scope.project.grids else "a source of N-d data"
+        yield Finding(path, f"{reference!r} is {what}, which has no rows. {advice or 'Name a table.'}")
     if reference in known:
         return
     if reference in scope.declared["datasets"]:
@@ -156,7 +152,7 @@ def lookups_match(scope: Scope) -> Iterator[Finding]:
 def one_lookup(scope: Scope, path: Path, lookup: Lookup) -> Iterator[Finding]:
     """What is right or wrong about a look-up wherever it is: in a feature table or a dataset."""
     yield from _availability(path, lookup)
-    if lookup.from_ in scope.project.features and scope.complete("features", lookup.from_):
+    if scope.knows_columns(lookup.from_):
         yield from _lookup_columns(scope, path, lookup)
     if lookup.from_ in scope.project.sources:
         yield from _masked(scope, path, lookup)
@@ -217,7 +213,7 @@ def inputs_exist(scope: Scope) -> Iterator[Finding]:
     """Columns taken from another feature table exist; columns of a source are not dropped there."""
     for name, feature in scope.project.features.items():
         dropped = scope.dropped(feature.source)
-        checked = feature.source in scope.project.features and scope.complete("features", feature.source)
+        checked = scope.knows_columns(feature.source)
         known = scope.columns_of(feature.source) if checked else []
         for path, column in _inputs(feature):
             if column in dropped:
@@ -248,6 +244,10 @@ def tests_name_tables(scope: Scope) -> Iterator[Finding]:
                 message = (
                     f"{name!r} is a grid, and tests expect rows. Name a feature table or a dataset of tables."
                 )
+            elif any(one in scope.project.grids for one in _behind(scope, name)):
+                message = (
+                    f"{name!r} builds on a grid, whose N-d data a test can't give. Name one that does not."
+                )
             elif name in scope.project.datasets and scope.project.datasets[name].spine.source is None:
                 message = f"the spine of dataset {name!r} is files, to which a test can't give rows. Make it a source."
             if message:
@@ -257,6 +257,11 @@ def tests_name_tables(scope: Scope) -> Iterator[Finding]:
             other: Path = ("tests", first[test.name], "name")
             yield Finding(place, f"another test has the name {test.name!r} ({{other}}).", other=other)
         first.setdefault(test.name, i)
+
+
+def _behind(scope: Scope, name: str) -> set[str]:
+    known = name in scope.project.features or name in scope.project.datasets
+    return ancestors(scope.project, name) if known else set()
 
 
 def table_rules(scope: Scope) -> Iterator[Finding]:

@@ -227,7 +227,7 @@ def test_who_reads_whom() -> None:
 def test_grids_are_built_after_what_they_read() -> None:
     turned = SPEC.replace("  weekly:", "  first: {source: both, steps: []}\n  weekly:")
     assert grid_order(project(turned)) == ["raw", "masked", "both", "first"]
-    assert build_order(project()) == ["weekly", "raw", "masked", "both", "patches", "places"]
+    assert build_order(project()) == ["raw", "masked", "both", "weekly", "patches", "places"]
 
 
 @pytest.mark.parametrize(
