@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,13 +104,17 @@ def _edges(rising: NDArray[np.float64]) -> tuple[float, float]:
 
 
 @kernel
-def _rank(rising: NDArray[np.float64], value: float) -> int:
+def _density(rising: NDArray[Any]) -> float:
+    """Centres for each unit of the coordinate, on average."""
+    width = float(rising[rising.size - 1]) - float(rising[0])
+    return (rising.size - 1) / width if width > 0.0 else 0.0
+
+
+@kernel
+def _rank(rising: NDArray[Any], density: float, value: Any) -> int:
     """Position of the last centre at or below a value, which is at or above the first: guessed, then searched."""
     n = rising.size
-    if n == 1:
-        return 0
-    guess = int((value - rising[0]) * (n - 1) / (rising[n - 1] - rising[0]))
-    guess = min(max(guess, 0), n - 1)
+    guess = int(min((float(value) - float(rising[0])) * density, n - 1.0))
     low, high = 0, n
     if rising[guess] <= value:
         if guess + 1 == n or value < rising[guess + 1]:
@@ -151,7 +156,7 @@ def _nearest(
     values: NDArray[np.float64],
     out: NDArray[np.int64],
 ) -> None:
-    last = rising.size - 1
+    last, density = rising.size - 1, _density(rising)
     for i in range(values.size):
         value = _within(values[i], low, high, period)
         if np.isnan(value):
@@ -159,7 +164,7 @@ def _nearest(
         elif value <= rising[0]:
             out[i] = 0
         else:
-            at = _rank(rising, value)
+            at = _rank(rising, density, value)
             if at < last and rising[at + 1] - value <= value - rising[at]:
                 at += 1
             out[i] = at
@@ -177,14 +182,14 @@ def _between(
     above: NDArray[np.int64],
     weight: NDArray[np.float64],
 ) -> None:
-    last = rising.size - 1
+    last, density = rising.size - 1, _density(rising)
     for i in range(values.size):
         value = _within(values[i], low, high, period)
         weight[i] = 0.0
         if np.isnan(value):
             below[i], above[i] = -1, -1
         elif rising[0] <= value < rising[last]:
-            at = _rank(rising, value)
+            at = _rank(rising, density, value)
             below[i], above[i] = at, at + 1
             weight[i] = (value - rising[at]) / (rising[at + 1] - rising[at])
         elif not closes or value == rising[last]:
@@ -217,18 +222,36 @@ class Steps:
         allow_exact
             Whether a step of, or known at, exactly the instant counts.
         """
+        out = np.full(len(at), -1, np.int64)
+        if not len(self.times):
+            return out
         since = np.maximum(self.times, self.known)
         order = np.argsort(since, kind="stable")
-        places = np.arange(len(order))
-        rank = np.empty(
-            len(order), np.int64
-        )  # among the times: a later one never gives way to an earlier one
-        rank[np.argsort(self.times, kind="stable")] = places
-        by_rank = np.argsort(rank)
-        best = by_rank[np.maximum.accumulate(rank[order])] if len(order) else order
-        side = "right" if allow_exact else "left"
-        n_known = np.searchsorted(since[order], at, side=side)  # type: ignore[call-overload]
-        found = np.where(n_known > 0, best[np.maximum(n_known - 1, 0)] if len(best) else -1, -1)
-        if ttl is not None:
-            found = np.where((found >= 0) & (self.times[np.maximum(found, 0)] < at - ttl), -1, found)
-        return np.asarray(found, np.int64)
+        # rank among the times: a later one never gives way to an earlier one
+        by_rank = np.argsort(self.times, kind="stable")
+        rank = np.empty(len(order), np.int64)
+        rank[by_rank] = np.arange(len(order))
+        best = by_rank[np.maximum.accumulate(rank[order])]
+        asked = np.ascontiguousarray(at, np.int64)
+        _latest(since[order], best, self.times, asked, -1 if ttl is None else ttl, allow_exact, out)
+        return out
+
+
+@kernel
+def _latest(
+    since: NDArray[np.int64],
+    best: NDArray[np.int64],
+    times: NDArray[np.int64],
+    at: NDArray[np.int64],
+    ttl: int,
+    allow_exact: bool,
+    out: NDArray[np.int64],
+) -> None:
+    """Latest step of those that are known; no limit if ``ttl`` is negative."""
+    density = _density(since)
+    for i in range(at.size):
+        if at[i] < since[0] or (at[i] == since[0] and not allow_exact):
+            continue
+        found = best[_rank(since, density, at[i] if allow_exact else at[i] - 1)]
+        if ttl < 0 or times[found] >= at[i] - ttl:
+            out[i] = found

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featureflow.contracts.cube import Cube, Region
+from featureflow.execute.grids.values import read_values
 from featureflow.kernels.patches import cut_patches
 from featureflow.plan.patches import PatchField, PatchLayout
 
@@ -127,14 +128,7 @@ def read_patches(
 
 def read_region(cube: Cube, variables: Sequence[str], region: Region) -> list[NDArray[Any]]:
     """Values of variables in a region; whole along the dimensions that it does not name."""
-    used = dict.fromkeys(str(dim) for name in variables for dim in cube.outline[name].dims)
-    whole = {dim: region.get(dim, (0, int(cube.outline.sizes[dim]))) for dim in used}
-    data = cube.read(whole, list(dict.fromkeys(variables)))
-    found = []
-    for name in variables:
-        array = data[name].transpose(*cube.outline[name].dims)
-        found.append(np.ascontiguousarray(array.values))
-    return found
+    return [np.ascontiguousarray(values) for values in read_values(cube, region, variables)]
 
 
 def cut(values: NDArray[Any], field: PatchField, layout: PatchLayout, starts: Longs) -> NDArray[Any]:

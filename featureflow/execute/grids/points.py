@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from featureflow.contracts.cube import Cube
 from featureflow.contracts.grid_step import KNOWN_AT
 from featureflow.core.meter import spending
+from featureflow.execute.grids.values import read_values
 from featureflow.execute.windows.arrays import booleans, integers
 from featureflow.execute.windows.sorted_rows import NO_TIME
 from featureflow.kernels.axes import Axis, Steps
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _EAST = {"degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"}
 _LONGITUDE = {"longitude", "lon"}
 
+#: Small chunks that lie side by side are read together up to so many bytes: each read costs about a millisecond.
+READ_BYTES = 8 << 20
 Longs = NDArray[np.int64]
 #: Positions below and above along a dimension, and the weight of the one above.
 Between = tuple[Longs, Longs, NDArray[np.float64]]
@@ -59,8 +63,8 @@ def look_up_points(
     centres), where no step is known yet or it is older than the ttl, and where the value is missing (NaN).
     Time: the latest step whose time, and ``known_at`` where the grid has it, are not after the row's. Values are
     interpolated in space alone.
-    Cost: each chunk with a point is read once. Memory: ``8 * (dimensions + 2**k * variables)`` bytes a row, where k
-    dimensions are interpolated, and the chunks in work.
+    Cost: each chunk with a point is read once. Memory: ``8 * (dimensions + 2**k * (3 + variables))`` bytes a row, where
+    k dimensions are interpolated, and the chunks in work.
     """
     outline = cube.outline
     names = [variable for variable, _ in lookup.columns]
@@ -89,7 +93,7 @@ def chunks_of_rows(
     n_chunks = int(np.prod([len(edges) - 1 for edges in bounds], dtype=np.int64))
     if not dims:
         return np.zeros(0 if times is None else len(times), np.int64), 1
-    return chunk_numbers(np.stack([placed[dim] for dim in dims]), bounds), n_chunks
+    return chunk_numbers([_side(placed[dim], 0) for dim in dims], bounds), n_chunks
 
 
 def axis_of(outline: xr.Dataset, dim: str) -> Axis:
@@ -188,13 +192,15 @@ def _corners(
     if not dims:
         n = len(next(iter(placed.values()))) if placed else 0
         return [np.full((1, n), values) for values in read(())]
-    points = np.stack([np.concatenate(side) for side in sides])
+    points = [side[0] if n_corners == 1 else np.concatenate(side) for side in sides]
     bounds = [chunk_bounds(cube.chunks[dim]) for dim in dims]
+    width = sum(dtype.itemsize for dtype in dtypes) * prod(max(cube.chunks[dim]) for dim in dims)
+    together = max(1, READ_BYTES // max(width, 1))
     if threads > 1:
         with ThreadPoolExecutor(threads) as pool:
-            found = gather_points(points, bounds, read, dtypes, partial(_all, pool))
+            found = gather_points(points, bounds, read, dtypes, partial(_all, pool), together=together)
     else:
-        found = gather_points(points, bounds, read, dtypes)
+        found = gather_points(points, bounds, read, dtypes, together=together)
     return [values.reshape(n_corners, -1) for values in found]
 
 
@@ -205,8 +211,7 @@ def _all(pool: ThreadPoolExecutor, function: Callable[[int], None], numbers: Seq
 
 def _read(cube: Cube, names: list[str], dims: tuple[str, ...], box: tuple[slice, ...]) -> list[NDArray[Any]]:
     region = {dim: (part.start, part.stop) for dim, part in zip(dims, box, strict=True)}
-    data = cube.read(region, names)
-    return [_plainly(data[name].transpose(*dims).values) for name in names]
+    return [_plainly(values) for values in read_values(cube, region, names)]
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

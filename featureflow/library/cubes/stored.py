@@ -161,6 +161,15 @@ class StoredCube:
         }
         return xr.Dataset(values, coords=coords, attrs=self.contents.attrs)
 
+    def values(self, region: Region, variables: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+        """Read what `read` does, without coordinates: an array for each variable, in its order of dimensions."""
+        spans = {dim: region.get(dim, (0, size)) for dim, size in self.contents.sizes.items()}
+        found = []
+        for name in variables:
+            found.append(self._read(name, self._stored(name), spans))
+            moved("decode", found[-1].nbytes)
+        return found
+
     def _stored(self, name: str) -> Stored:
         if name not in self.contents.variables:
             known = ", ".join(self.contents.variables)

@@ -287,7 +287,18 @@ def test_linear_reads_each_chunk_once_though_its_corners_are_in_several() -> Non
     rows = [(47.0, 12.5, START)] * 4 + [(47.5, 12.25, START + DAY)]
     look_up_points(lookup_of(data, {"lat": "y", "lon": "x"}, method="linear"), cube, *asked(rows))
     regions = [(r["lat"], r["lon"]) for r, _ in cube.reads]
-    assert len(regions) == len(set(regions)) == 4
+    assert sorted(regions) == [((0, 2), (0, 6)), ((2, 4), (0, 6))]  # neighbours in one read
+
+
+def test_neighbours_are_read_together_and_what_lies_between_is_not() -> None:
+    data = grid(1, 4, 12, nan=0)
+    at = [(50.0, 10.0 + x, START) for x in (0, 2, 6, 9, 10)] + [(46.0, 10.0, START)]
+    cube = cube_of(data, lat=2, lon=2)
+    (found,) = look_up_points(lookup_of(data, {"lat": "y", "lon": "x"}), cube, *asked(at))
+    spans = sorted((r["lat"], r["lon"]) for r, _ in cube.reads)
+    assert spans == [((0, 2), (0, 4)), ((0, 2), (6, 12)), ((2, 4), (0, 2))]
+    values = data["sst"].values[0]
+    assert found.to_pylist() == [*values[0, [0, 2, 6, 9, 10]].tolist(), values[2, 0].item()]
 
 
 def test_threads_change_nothing() -> None:
