@@ -107,7 +107,7 @@ def gc(
     from featureflow.core.storage import join
     from featureflow.execute.exchange.scratch import evict_work
     from featureflow.execute.exchange.sharing import WORK
-    from featureflow.observe.stored import kind_of
+    from featureflow.observe.stored import room_of
     from featureflow.tables.collect import gc as collect
 
     age = None
@@ -117,12 +117,13 @@ def gc(
     found: dict[str, list[dict[str, Any]]] = {"table": [], "dataset": []}
     for table in [opened.version(name) for name in names or _latest(opened)]:
         collected = collect(table.url, table.name, keep=keep, older_than=age, dry_run=dry_run)
-        kind = kind_of(table)
+        kind = room_of(table)
         found[kind].append(
             {
                 kind: table.name,
                 "expired": list(collected.expired),
                 "kept": list(collected.kept),
+                "pinned": {str(number): list(names) for number, names in collected.pinned.items()},
                 "files": len(collected.files),
                 "array_objects": collected.array_objects,
                 "bytes": collected.bytes,
@@ -139,6 +140,8 @@ def gc(
         arrays = f"{plural(entry['array_objects'], 'object')} of arrays, " if entry["array_objects"] else ""
         freed = f"{plural(entry['files'], 'file')}, {arrays}{size(entry['bytes'])}"
         click.echo(f"{entry[kind]}: versions {verb}: {gone}; kept: {len(entry['kept'])}; {freed}")
+        for number, readers in entry["pinned"].items():
+            click.echo(f"    version {number} stays: its values are those of dataset {', '.join(readers)}")
     if files:
         click.echo(f"{WORK}/: {plural(files, 'old file')} of builds on several hosts; {size(freed_bytes)}")
     if not any(found.values()):
@@ -167,6 +170,7 @@ def verify(names: tuple[str, ...], deep: bool, store: str | None, target: str | 
         entries: dict[str, list[dict[str, Any]]] = {"table": [], "dataset": []}
         for kind, name, result in found:
             about = {"version": result.version, "deep": result.deep, "files": result.files}
+            about |= {"chunks": result.chunks, "chunk_bytes": result.chunk_bytes} if result.chunks else {}
             problems = list(result.problems)
             entries[kind].append({kind: name, **about, "bytes": result.bytes, "problems": problems})
         emit_json({"ok": not failed, "tables": entries["table"], "datasets": entries["dataset"]})
@@ -175,7 +179,10 @@ def verify(names: tuple[str, ...], deep: bool, store: str | None, target: str | 
         for _, name, result in found:
             mark = brush("✗", "red") if result.problems else brush("✓", "green")
             how = "every byte read" if result.deep else "sizes and records"
-            counted = f"{plural(result.files, 'file')}, {size(result.bytes)}; {how}"
+            counted = f"{plural(result.files, 'file')}, {size(result.bytes)}"
+            if result.chunks:
+                counted += f", {plural(result.chunks, 'chunk')} of {size(result.chunk_bytes)} of values"
+            counted += f"; {how}"
             click.echo(f"{mark} {name}@{result.version}  {counted}")
             for problem in result.problems:
                 click.echo(f"    {problem}")

@@ -18,7 +18,7 @@ _LINEAGE = re.compile(r"(?P<table>[^.@]+(?:@[^.]+)?)(?:\.(?P<column>.+))?")
 @target_option
 @json_option
 def ls(store: str | None, target: str | None, as_json: bool) -> None:
-    """List the latest version of every table and dataset."""
+    """List the latest version of every table, grid and dataset. The size of a grid is that of its values in memory."""
     from featureflow.observe.stored import describe_version, listing_text
 
     opened = open_store(store, target)
@@ -40,13 +40,14 @@ def show(name: str, rows: int, store: str | None, target: str | None, as_json: b
     """Show a version: what it is, the statistics of its columns, and a few of its rows.
 
     V is a number, a tag, a time or `latest`: card_spend@7, card_spend@prod, card_spend@2026-11-01. Of a dataset also
-    its splits, its labels in each of them, encoders, and what its build warned of.
+    its splits, its labels in each of them, encoders, and what its build warned of. Of a grid its dimensions with their
+    ranges and chunks, and of each variable units, how many values there are and are missing, least, mean and greatest.
     """
     from featureflow.observe.stored import describe_stored, kind_of, stored_text
 
     table = open_store(store, target).version(name)
     described = describe_stored(table)
-    sample = table.sample(rows) if rows else None
+    sample = table.sample(rows) if rows and not table.is_grid else None  # whose rows are chunks
     balance = None
     if kind_of(table) == "dataset":
         from featureflow.datasets.balance import label_balance

@@ -10,6 +10,8 @@ from featureflow.datasets.balance import label_balance
 from featureflow.datasets.place import DATASETS
 from featureflow.observe import html
 from featureflow.observe.datasets import ENCODED, balance_text, column_role, describe_dataset, embargoed_text
+from featureflow.observe.stored import describe_version
+from featureflow.observe.stored_grids import sizes_line
 from featureflow.observe.units import count, moment, plural, size, value
 
 if TYPE_CHECKING:
@@ -114,24 +116,27 @@ def _extreme(given: str | None) -> str:
 
 
 def store_html(store: Store) -> str:
-    """The tables and datasets of a store."""
-    found = [*((table, "table") for table in store.latest())]
-    found += [(store.version(f"{DATASETS}/{name}"), "dataset") for name in store.datasets()]
+    """The tables, grids and datasets of a store."""
+    found = [*store.latest(), *(store.version(f"{DATASETS}/{name}") for name in store.datasets())]
+    described = [describe_version(table) for table in found]
     rows = [
         (
             table.name,
-            kind,
+            entry["kind"],
             str(table.version),
-            count(table.rows),
+            sizes_line(entry["dims"]) if "dims" in entry else count(table.rows),
             str(len(table.schema)),
-            size(table.bytes),
+            size(entry["bytes"]),
             moment(table.state.info.published),
             ", ".join(table.tags),
         )
-        for table, kind in found
+        for table, entry in zip(found, described, strict=True)
     ]
-    n_datasets = sum(kind == "dataset" for _, kind in found)
-    about = f"{plural(len(found) - n_datasets, 'table')} · {plural(n_datasets, 'dataset')}"
+    kinds = [entry["kind"] for entry in described]
+    counted = [
+        kind for kind in ("table", "grid", "dataset") if kind in kinds or (kind == "table" and not kinds)
+    ]
+    about = " · ".join(plural(kinds.count(kind), kind) for kind in counted)
     headers = ("name", "kind", "version", "rows", "columns", "bytes", "published (UTC)", "tags")
     body = html.table(rows, headers, right=(2, 3, 4, 5)) if rows else ""
     return html.page_part([html.title(store.url, about), body])

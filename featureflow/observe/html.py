@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from featureflow.observe.units import plural
+
 if TYPE_CHECKING:
     from featureflow.spec.load import LoadedProject
 
@@ -52,7 +54,7 @@ def notes(texts: Iterable[str]) -> str:
 
 
 def project_html(loaded: LoadedProject, store_url: str) -> str:
-    """A project's tables: what each reads, by which keys, and how much it aggregates."""
+    """A project's tables: what each reads, by which keys, and how much it aggregates; its grids with their steps."""
     project = loaded.project
     rows = []
     for name, feature in project.features.items():
@@ -67,6 +69,27 @@ def project_html(loaded: LoadedProject, store_url: str) -> str:
                 feature.description or "",
             )
         )
-    about = f"{len(project.sources)} sources · {len(rows)} feature tables → {store_url}"
-    headers = ("table", "reads", "keys", "windows", "")
-    return page_part([title(project.project, about), table(rows, headers)])
+    grids = [
+        (
+            name,
+            grid.source,
+            " → ".join(step.name for step in grid.steps) or "-",
+            " × ".join(f"{dim} {n}" for dim, n in (grid.chunks or {}).items()) or "chosen",  # noqa: RUF001
+            grid.description or "",
+        )
+        for name, grid in project.grids.items()
+    ]
+    parts = [title(project.project, f"{project_facts(loaded)} → {store_url}")]
+    parts += [table(rows, ("table", "reads", "keys", "windows", ""))] if rows else []
+    parts += [table(grids, ("grid", "reads", "steps", "chunks", ""))] if grids else []
+    return page_part(parts)
+
+
+def project_facts(loaded: LoadedProject) -> str:
+    """How much there is in a project, in a few words."""
+    project = loaded.project
+    facts = [plural(len(project.sources), "source")]
+    facts += [plural(len(project.features), "feature table")] if project.features or not project.grids else []
+    facts += [plural(len(project.grids), "grid")] if project.grids else []
+    facts += [plural(len(project.datasets), "dataset")] if project.datasets else []
+    return ", ".join(facts)

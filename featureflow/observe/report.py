@@ -74,7 +74,9 @@ class TableOutcome:
     checks
         One entry for each check: ``label`` (its place in the spec), ``passed``, ``message`` and what else is known.
     kind
-        ``table`` or ``dataset``.
+        ``table``, ``grid`` or ``dataset``.
+    unit
+        What ``rows`` and ``rows_written`` count: ``row``, or ``chunk`` of a grid's arrays.
     dataset
         Of a dataset: splits, embargoed rows, and labels, as `featureflow.observe.datasets.dataset_summary` gives them.
     """
@@ -92,6 +94,7 @@ class TableOutcome:
     checks: list[dict[str, Any]] = field(default_factory=list)
     kind: str = "table"
     dataset: dict[str, Any] | None = None
+    unit: str = "row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +283,9 @@ def _table_row(entry: TableOutcome) -> tuple[str, ...]:
             else f"{entry.previous_version} → {entry.version}"
         )
     numbers = (entry.rows, entry.rows_written, entry.files_written, entry.files_reused, entry.slices_computed)
+    if entry.unit == "chunk":
+        chunks = [plural(number, "chunk") if number else "-" for number in numbers[:2]]
+        return (entry.name, entry.change, version, *chunks, "-", "-", "-")
     return (entry.name, entry.change, version, *(count(number) if number else "-" for number in numbers))
 
 

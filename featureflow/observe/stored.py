@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featureflow.core.roles import Roles
 from featureflow.core.types import type_name
 from featureflow.observe.datasets import ENCODED, column_role, dataset_lines, describe_dataset, is_dataset
+from featureflow.observe.stored_grids import (
+    describe_grid_version,
+    describe_variables,
+    grid_lines,
+    grid_size,
+    sizes_line,
+)
 from featureflow.observe.terminal import Paint, table, wrap
 from featureflow.observe.units import count, moment, plural, size, value
+from featureflow.tables.state import read_state
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +36,8 @@ def describe_version(found: Table) -> dict[str, Any]:
     record = found.record
     author = record.get("author") or {}
     return {
-        **_facts(kind_of(found), found.name, found.state.info, found.tags),
+        **_facts(found, found.state.info, found.tags),
+        **_size_of_grid(found),
         "columns": len(found.schema),
         "description": record.get("description"),
         "change": record.get("change"),
@@ -39,25 +49,41 @@ def describe_version(found: Table) -> dict[str, Any]:
 
 
 def describe_entry(found: Table, entry: Entry) -> dict[str, Any]:
-    """Describe a line of the history of a table or dataset, of which ``found`` is any version."""
-    facts = _facts(kind_of(found), found.name, entry.info, list(entry.tags))
+    """Describe a line of the history of a table or dataset, of which ``found`` is any version.
+
+    Of a grid the version's own record is read, which says how large its arrays are.
+    """
+    facts = _facts(found, entry.info, list(entry.tags))
+    if found.is_grid and not entry.expired:
+        facts |= _size_of_grid(replace(found, state=read_state(found.url, entry.info)))
     return {**facts, "expired": entry.expired}
 
 
 def kind_of(found: Table) -> str:
-    """Whether a stored version is a ``table``'s or a ``dataset``'s."""
+    """Whether a stored version is a ``table``'s (rows), a ``grid``'s (arrays) or a ``dataset``'s."""
+    if is_dataset(found.record):
+        return "dataset"
+    return "grid" if found.is_grid else "table"
+
+
+def room_of(found: Table) -> str:
+    """Whether a stored version is among the tables, as grids are, or the datasets: ``table`` or ``dataset``."""
     return "dataset" if is_dataset(found.record) else "table"
 
 
 def named(found: Table) -> dict[str, str]:
-    """Kind and name of a stored version, as every JSON value begins: ``{"table": …}`` or ``{"dataset": …}``."""
-    return {kind_of(found): found.name}
+    """Name of a stored version, as every JSON value begins: ``{"table": …}`` (also a grid's) or ``{"dataset": …}``."""
+    return {room_of(found): found.name}
 
 
-def _facts(kind: str, name: str, info: Version, tags: list[str]) -> dict[str, Any]:
+def _size_of_grid(found: Table) -> dict[str, Any]:
+    return grid_size(found) if found.is_grid else {}
+
+
+def _facts(found: Table, info: Version, tags: list[str]) -> dict[str, Any]:
     return {
-        kind: name,
-        "kind": kind,
+        **named(found),
+        "kind": kind_of(found),
         "version": info.version,
         "published": info.published,
         "operation": info.operation,
@@ -85,8 +111,8 @@ def describe_stored(found: Table) -> dict[str, Any]:
         "keys": found.keys,
         "time": found.time,
         "partition": found.state.partition,
-        **({"grid": _grid(found)} if found.is_grid else {}),
-        "schema": _variables(found)
+        **({"grid": describe_grid_version(found)} if found.is_grid else {}),
+        "schema": describe_variables(found)
         if found.is_grid
         else [
             {
@@ -103,57 +129,47 @@ def describe_stored(found: Table) -> dict[str, Any]:
     }
 
 
-def _grid(found: Table) -> dict[str, Any]:
-    """Dimensions of a grid, how it is cut, and where its values are."""
-    arrays = found.record["arrays"]
-    return {name: arrays.get(name) for name in ("dims", "sizes", "chunks", "shards", "snapshot", "attrs")}
-
-
-def _variables(found: Table) -> list[dict[str, Any]]:
-    """Variables of a grid with dimensions, units and statistics."""
-    variables = found.record["arrays"]["variables"]
-    statistics = {row["column"]: row for row in found.stats.iter_rows(named=True)}
-    return [
-        {
-            "name": name,
-            "type": about["dtype"],
-            "dims": about["dims"],
-            "units": about.get("units"),
-            "attrs": about.get("attrs"),
-            "count": statistics[name]["count"],
-            "nulls": statistics[name]["nulls"],
-            **{
-                key: None if statistics[name][key] is None else float(statistics[name][key])
-                for key in ("min", "max", "mean")
-            },
-        }
-        for name, about in variables.items()
-    ]
-
-
 def listing_text(
     versions: Iterable[dict[str, Any]], store: str, *, limit: int = 100, paint: Paint | None = None
 ) -> str:
     """List the latest version of each table and dataset."""
     brush = paint or Paint()
+    entries = list(versions)
+    if not entries:
+        return f"{store}: no tables yet"
+    grids = [entry for entry in entries if entry["kind"] == "grid"]
+    rows = [entry for entry in entries if entry["kind"] != "grid"]
+    lines = _listed(rows, "rows", "columns", limit, brush) if rows else []
+    lines += [""] if rows and grids else []
+    lines += _listed(grids, "dimensions", "vars", limit, brush) if grids else []
+    return "\n".join(lines)
+
+
+def _listed(entries: list[dict[str, Any]], extent: str, columns: str, limit: int, brush: Paint) -> list[str]:
     rows = [
         (
-            entry[entry["kind"]],
+            _name(entry),
             entry["kind"],
             str(entry["version"]),
-            count(entry["rows"]),
+            sizes_line(entry["dims"]) if "dims" in entry else count(entry["rows"]),
             str(entry["columns"]),
             size(entry["bytes"]),
             moment(entry["published"]),
             ", ".join(entry["tags"]),
         )
-        for entry in versions
+        for entry in entries
     ]
-    if not rows:
-        return f"{store}: no tables yet"
-    headers = ("name", "kind", "version", "rows", "columns", "size", "published (UTC)", "tags")
-    styles = [("bold",)] * len(rows)
-    return "\n".join(table(rows, headers, limit=limit, right=(2, 3, 4, 5), styles=styles, paint=brush))
+    headers = ("name", "kind", "version", extent, columns, "size", "published (UTC)", "tags")
+    right = (2, 4, 5) if extent == "dimensions" else (2, 3, 4, 5)
+    return table(rows, headers, limit=limit, right=right, styles=[("bold",)] * len(rows), paint=brush)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return str(entry["dataset" if entry["kind"] == "dataset" else "table"])
+
+
+def _rows_text(entry: dict[str, Any]) -> str:
+    return plural(entry["chunks"], "chunk") if "chunks" in entry else count(entry["rows"])
 
 
 def history_text(versions: list[dict[str, Any]], *, limit: int = 100, paint: Paint | None = None) -> str:
@@ -166,7 +182,7 @@ def history_text(versions: list[dict[str, Any]], *, limit: int = 100, paint: Pai
             (
                 str(entry["version"]),
                 moment(entry["published"]),
-                count(entry["rows"]),
+                _rows_text(entry),
                 "" if older is None else f"{entry['rows'] - older['rows']:+,}",
                 size(entry["bytes"]),
                 entry["definition_hash"][:8] + ("*" if changed else ""),
@@ -205,15 +221,16 @@ def stored_text(
     brush = paint or Paint()
     special = entry["kind"] == "dataset"
     tags = f"   tags {', '.join(entry['tags'])}" if entry["tags"] else ""
-    head = brush(f"{entry[entry['kind']]}@{entry['version']}", "bold")
-    lines = [head + ("   dataset" if special else "") + brush(tags, "cyan")]
+    head = brush(f"{_name(entry)}@{entry['version']}", "bold")
+    kind = "" if entry["kind"] == "table" else f"   {entry['kind']}"
+    lines = [head + kind + brush(tags, "cyan")]
     lines += wrap(f"  {entry['description']}", limit, "  ") if entry["description"] else []
     lines += wrap("  " + " · ".join(_facts_of(entry)), limit, "  ")
     lines += [f"  {entry['url']}", ""]
     if special:
         lines += [*dataset_lines(entry, balance, limit=limit, paint=brush), ""]
     if "grid" in entry:
-        return "\n".join([*lines, *_variable_lines(entry, limit, brush)])  # a sample would be of chunks
+        return "\n".join([*lines, *grid_lines(entry, limit, brush)])  # a sample would be of chunks
     lines += _column_lines(entry, limit, brush, roles=special)
     if sample is not None and sample.height:
         lines += ["", *sample_lines(sample, limit=limit, paint=brush)]
@@ -223,40 +240,21 @@ def stored_text(
 def _facts_of(entry: dict[str, Any]) -> list[str]:
     grid = entry.get("grid")
     facts = [
-        plural(entry["rows"], "chunk" if grid else "row"),
-        *([] if grid else [size(entry["bytes"]) + f" in {plural(entry['files'], 'file')}"]),
+        *(
+            [sizes_line(entry["dims"]), plural(entry["chunks"], "chunk"), f"{size(entry['bytes'])} of values"]
+            if grid
+            else [plural(entry["rows"], "row"), f"{size(entry['bytes'])} in {plural(entry['files'], 'file')}"]
+        ),
         f"published {moment(entry['published'])} UTC",
         *([] if grid else [f"keys {', '.join(entry['keys']) or 'none'}"]),
         *([f"time {entry['time']}"] if entry["time"] else []),
-        *([f"partition {entry['partition']}"] if entry["kind"] == "table" and not grid else []),
+        *([f"partition {entry['partition']}"] if entry["kind"] == "table" else []),
         f"definition {entry['definition_hash'][:12]}",
         f"build {entry['build']}",
     ]
     facts += [f"by {entry['by']}"] if entry["by"] else []
     facts += [f"git {entry['git'][:10]}"] if entry["git"] else []
     return facts + ([entry["engine"]] if entry["engine"] else [])
-
-
-def _variable_lines(entry: dict[str, Any], limit: int, brush: Paint) -> list[str]:
-    grid = entry["grid"]
-    dims = [
-        (dim, count(grid["sizes"][dim]), count(grid["chunks"].get(dim, grid["sizes"][dim])))
-        for dim in grid["dims"]
-    ]
-    lines = table(dims, ("dimension", "size", "chunk"), limit=limit, right=(1, 2), paint=brush, indent="  ")
-    rows = [
-        (
-            one["name"],
-            one["type"],
-            ", ".join(one["dims"]),
-            one["units"] or "",
-            _share(one["nulls"], one["count"] + one["nulls"]),
-            *(_statistic(one[name]) for name in ("min", "mean", "max")),
-        )
-        for one in entry["schema"]
-    ]
-    headers = ("variable", "type", "dimensions", "units", "nulls", "min", "mean", "max")
-    return [*lines, "", *table(rows, headers, limit=limit, right=range(4, 8), paint=brush, indent="  ")]
 
 
 def _column_lines(entry: dict[str, Any], limit: int, brush: Paint, *, roles: bool) -> list[str]:

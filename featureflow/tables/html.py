@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from featureflow.tables.labelled import sizes_of
+from featureflow.tables.labelled import grid_bytes, sizes_of
 
 if TYPE_CHECKING:
     from featureflow.tables.diff import Diff
@@ -86,8 +86,8 @@ def _grid_html(table: Table) -> str:
     """A version of a grid: its dimensions, its variables with units and statistics."""
     arrays, info = table.record["arrays"], table.state.info
     tags = "".join(f" · {tag}" for tag in table.tags)
-    sizes = " by ".join(f"{dim} {size:,}" for dim, size in sizes_of(arrays).items())
-    note = f"{sizes} · {info.rows:,} chunks · published {info.published[:16]}Z{tags}"
+    size = f"{info.rows:,} chunks, {size_text(grid_bytes(table.record))} of values"
+    note = f"{_sizes(sizes_of(arrays))} · {size} · published {info.published[:16]}Z{tags}"
     rows = []
     for row in table.stats.iter_rows(named=True):
         about = arrays["variables"][row["column"]]
@@ -118,8 +118,8 @@ def store_html(store: Store) -> str:
         [
             t.name,
             t.version,
-            t.rows,
-            size_text(t.bytes),
+            _sizes(sizes_of(t.record["arrays"])) if t.is_grid else t.rows,
+            size_text(grid_bytes(t.record) if t.is_grid else t.bytes),
             len(t.schema),
             t.state.info.published[:16] + "Z",
             ", ".join(t.tags),
@@ -128,7 +128,18 @@ def store_html(store: Store) -> str:
     ]
     header = ["table", "version", "rows", "bytes", "columns", "published", "tags"]
     body = grid(header, rows, numbers=["version", "rows", "bytes", "columns"])
-    return block(store.url, f"{len(tables)} table{'' if len(tables) == 1 else 's'}", body if rows else "")
+    n_grids = sum(t.is_grid for t in tables)
+    counted = [_counted(len(tables) - n_grids, "table"), *([_counted(n_grids, "grid")] if n_grids else [])]
+    return block(store.url, ", ".join(counted), body if rows else "")
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    """Sizes by dimension in a line."""
+    return " × ".join(f"{dim} {size:,}" for dim, size in sizes.items())  # noqa: RUF001
 
 
 def diff_html(diff: Diff) -> str:

@@ -84,6 +84,11 @@ def sizes_of(arrays: Mapping[str, Any]) -> dict[str, int]:
     return {dim: int(arrays["sizes"][dim]) for dim in arrays["dims"]}
 
 
+def grid_bytes(record: Mapping[str, Any]) -> int:
+    """Bytes of all values of a grid before compression, as its chunks' rows add up."""
+    return int(record["statistics"]["bytes"].get("sum", 0))
+
+
 def grid_statistics(arrays: Mapping[str, Any], rows: pa.Table) -> pl.DataFrame:
     """Count, nulls, least, greatest, mean and sum of every variable, from its chunks' rows."""
     frame = pl.DataFrame(rows)

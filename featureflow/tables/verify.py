@@ -19,13 +19,18 @@ from featureflow.tables.statistics import table_statistics
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was looked at, and every problem found; fine if there is none."""
+    """What was looked at, and every problem found; fine if there is none.
+
+    Of a grid ``chunks`` counts those that were looked at, with ``deep`` read, and ``chunk_bytes`` their values.
+    """
 
     version: int
     deep: bool
     files: int
     bytes: int
     problems: tuple[str, ...]
+    chunks: int = 0
+    chunk_bytes: int = 0
 
 
 def verify(table_url: str, name: str, which: str = "latest", *, deep: bool = False) -> Verified:
@@ -55,17 +60,16 @@ def verify(table_url: str, name: str, which: str = "latest", *, deep: bool = Fal
     problems = list(_listing(table_url, state))
     with ThreadPoolExecutor(8) as pool:
         problems += [p for p in pool.map(lambda f: _problem(table_url, state, f, deep), state.files) if p]
+    chunks = chunk_bytes = 0
     if state.record.get("arrays") and not problems:  # whose rows say where each chunk is, and its digest
-        problems += _array_problems(table_url, name, state, deep)
-    return Verified(info.version, deep, len(state.files), sum(f.size for f in state.files), tuple(problems))
+        from featureflow.tables.arrays_verify import verify_arrays
+        from featureflow.tables.table import Table
 
-
-def _array_problems(table_url: str, name: str, state: TableState, deep: bool) -> list[str]:
-    from featureflow.tables.arrays_verify import verify_arrays
-    from featureflow.tables.table import Table
-
-    rows = Table(name, table_url, state).to_arrow()
-    return list(verify_arrays(table_url, state.version, state.record, rows, deep=deep))
+        rows = Table(name, table_url, state).to_arrow()
+        problems += verify_arrays(table_url, state.version, state.record, rows, deep=deep)
+        chunks, chunk_bytes = rows.num_rows, sum(rows.column("bytes").to_pylist())
+    files = sum(file.size for file in state.files)
+    return Verified(info.version, deep, len(state.files), files, tuple(problems), chunks, chunk_bytes)
 
 
 def _listing(table_url: str, state: TableState) -> Iterator[str]:

@@ -275,6 +275,7 @@ class GridBuild:
             slices_computed=len(plan.missing),
             checks=[],
             kind="grid",
+            unit="chunk" if self.grid.rows is None else "row",
         )
 
     def _commit(self, remembered: dict[str, Any]) -> Published:
