@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from featureflow.core.storage import join
+from featureflow.tables import layout
 
-DATASETS = "datasets"
+DATASETS = layout.DATASETS
 
 
 def dataset_url(store_url: str, name: str) -> str:

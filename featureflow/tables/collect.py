@@ -7,9 +7,9 @@ be finished work that the next build will find.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from featureflow.core import storage
@@ -26,7 +26,10 @@ MARGIN = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What gc took away, or would take away; ``bytes`` are of files and of a grid's arrays together."""
+    """What gc took away, or would take away; ``bytes`` are of files and of a grid's arrays together.
+
+    ``pinned`` are versions that stay only because versions of datasets (``patches@2``) read their values.
+    """
 
     dry_run: bool
     expired: tuple[int, ...]
@@ -34,6 +37,7 @@ class Collected:
     files: tuple[str, ...]
     bytes: int
     array_objects: int = 0
+    pinned: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def gc(
@@ -64,8 +68,9 @@ def gc(
 
     Notes
     -----
-    The latest version and tagged ones never expire. With both ``keep`` and ``older_than``, a version stays if either
-    says so.
+    The latest version and tagged ones never expire, nor does a grid's version whose snapshot a dataset of patches of
+    the same store pins: it goes once that version of the dataset has expired. With both ``keep`` and ``older_than``,
+    a version stays if either says so.
 
     Raises
     ------
@@ -88,6 +93,8 @@ def gc(
         versions.read_version(table_url, n) for n in versions.list_versions(table_url) if n not in already
     ]
     expiring = _expiring(known, set(tags.list_tags(table_url).values()), keep, older_than, now)
+    pinned = _pinned(table_url, expiring)
+    expiring = [v for v in expiring if v.version not in pinned]
     kept = [v for v in known if v not in expiring]
     if not dry_run:
         for version in expiring:
@@ -108,7 +115,20 @@ def gc(
         tuple(path for path, _ in doomed),
         sum(size for _, size in doomed) + arrays[1],
         arrays[0],
+        pinned,
     )
+
+
+def _pinned(table_url: str, expiring: list[Version]) -> dict[int, tuple[str, ...]]:
+    """Those of a grid's versions that datasets of the store read, and which do."""
+    if not expiring or not storage.exists(storage.join(table_url, ARRAYS)):
+        return {}
+    from featureflow.tables.arrays_life import snapshot_of
+    from featureflow.tables.pins import pinned_snapshots
+
+    readers = pinned_snapshots(table_url)
+    snapshots = {v.version: snapshot_of(read_state(table_url, v).record) for v in expiring} if readers else {}
+    return {number: readers[snapshot] for number, snapshot in snapshots.items() if snapshot in readers}
 
 
 def _collect_arrays(

@@ -30,6 +30,8 @@ from featureflow.core.types import storage_type
 
 PARTITIONS = ("day", "month", "year", "none")
 NULL_SLICE = "__HIVE_DEFAULT_PARTITION__"
+#: Folders of a store.
+FEATURES, DATASETS = "features", "datasets"
 RECORDS = "_ff/records"
 VERSIONS = "_ff/versions"
 TAGS = "_ff/tags"

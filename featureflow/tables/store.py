@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from featureflow.core import storage
 from featureflow.core.errors import TableError
 from featureflow.spec.suggest import did_you_mean
-from featureflow.tables import delta_log, versions
+from featureflow.tables import delta_log, layout, versions
 from featureflow.tables.references import resolve, split_reference
 from featureflow.tables.state import read_state
 from featureflow.tables.table import Table
 
-FEATURES = "features"
+FEATURES = layout.FEATURES
 
 
 def open(url: str) -> Store:  # noqa: A001  read as ff.open

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import xarray as xr
 import zarr
 
 import featureflow as ff
+from featureflow.tables.collect import gc
 
 SPEC = """
 featureflow: 1
@@ -342,3 +343,42 @@ def test_later_values_change_no_look_up_and_no_patch_before_them(world: World) -
     cut = pl.lit(datetime(2026, 1, 13)).dt.replace_time_zone("UTC")
     assert before.filter(pl.col("t") < cut).equals(after.filter(pl.col("t") < cut), null_equal=True)
     assert not before.filter(pl.col("t") >= cut).equals(after.filter(pl.col("t") >= cut), null_equal=True)
+
+
+def test_gc_keeps_what_a_dataset_reads_until_that_has_gone(tmp_path: Path) -> None:
+    first = np.random.default_rng(0).normal(size=(4, 4)).astype("f4")
+    text = f"""
+project: sea
+store: {tmp_path / "store"}
+sources: {{sst: {{path: sst.zarr}}}}
+features:
+  half: {{source: sst, steps: [{{derive: {{sst: sst / 2}}}}], chunks: {{lat: 2, lon: 2}}}}
+datasets:
+  tiles: {{spine: {{grid: half, patch: {{lat: 2, lon: 2}}}}}}
+"""
+    (tmp_path / "p.yaml").write_text(text)
+
+    def build(values: np.ndarray[Any, Any], name: str) -> None:
+        coords = {"lat": np.arange(4.0), "lon": np.arange(4.0)}
+        xr.Dataset({"sst": (("lat", "lon"), values)}, coords).to_zarr(
+            tmp_path / "sst.zarr", mode="w", zarr_format=2
+        )
+        project = ff.Project(
+            tmp_path / "p.yaml", scheduler="threads", workers=1, scratch=tmp_path / "scratch"
+        )
+        project.build([name])
+
+    build(first, "+tiles")
+    build(first + 1, "half")
+    build(first + 2, "half")
+    store = ff.open(tmp_path / "store")
+    grid, tiles = (str(tmp_path / "store" / part) for part in ("features/half", "datasets/tiles"))
+    later = datetime.now(UTC) + timedelta(days=30)
+    found = gc(grid, "half", keep=1, now=later)
+    assert (found.expired, found.kept, dict(found.pinned)) == ((2,), (1, 3), {1: ("tiles@1",)})
+    values = np.array(store.dataset("tiles").to_arrow(columns=["sst"])["sst"].to_pylist())
+    np.testing.assert_array_equal(values.reshape(4, 2, 2)[0], first[:2, :2] / 2)
+    build(first + 3, "+tiles")
+    assert gc(tiles, "tiles", keep=1, now=later).expired == (1,)
+    found = gc(grid, "half", keep=1, now=later)
+    assert (found.expired, found.kept, dict(found.pinned)) == ((1, 3), (4,), {})
