@@ -69,7 +69,7 @@ def run_killed(url: str, name: str, phase: str) -> None:
     """Publish in another process that gets SIGKILL when the phase is reached."""
     code = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import importlib.util
 spec = importlib.util.spec_from_file_location("faults", {__file__!r})
 faults = importlib.util.module_from_spec(spec); spec.loader.exec_module(faults)
@@ -110,7 +110,8 @@ def test_killed_at(tmp_path: Path, phase: str, first: bool) -> None:
 
 def test_killed_while_writing_leaves_no_file(tmp_path: Path) -> None:
     code = f"""
-import os, signal, importlib.util
+import os, signal, sys, importlib.util
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 spec = importlib.util.spec_from_file_location("faults", {__file__!r})
 faults = importlib.util.module_from_spec(spec); spec.loader.exec_module(faults)
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -220,10 +221,10 @@ def publisher(url: str, name: str, rounds: int) -> list[int]:
 def test_four_publishers_at_once(tmp_path: Path) -> None:
     url, rounds = str(tmp_path / "t"), 4
     code = f"""
-import importlib.util, json
+import importlib.util, json, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 spec = importlib.util.spec_from_file_location("faults", {__file__!r})
 faults = importlib.util.module_from_spec(spec); spec.loader.exec_module(faults)
-import sys
 print(json.dumps(faults.publisher({url!r}, sys.argv[1], {rounds})))
 """
     running = [
