@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from datetime import UTC, datetime
@@ -202,6 +202,8 @@ class Project:
             from featureflow.plan.zone_rows import early_rows
 
             grids = plan_grids(found.grids, names, site, full=full)
+            if _time_range(start, end) is not None:
+                _refuse_part(build.name for build in grids.builds if build.plan.does_something)
             grids.warnings.extend(early_rows(found.tables, found.grids))
         plan = Planner(self.loaded, found.tables, found.sources, site, grids).plan(
             tables, full=full, only=_time_range(start, end), read=read
@@ -427,6 +429,15 @@ def _memory(given: str | int) -> int:
         return parse_bytes(given)
     except ValueError as error:
         raise PlanError(f"memory: {error}") from None
+
+
+def _refuse_part(grids: Iterable[str]) -> None:
+    """Grids have no slices of time: a build of a range must not make all of one without a word."""
+    for name in grids:
+        raise PlanError(
+            f"features.{name} is a grid, which a build makes as a whole: --from and --to choose slices of tables. "
+            f"Leave them out, or the grid: --exclude {name}."
+        )
 
 
 def _time_range(start: datetime | str | None, end: datetime | str | None) -> tuple[int, int] | None:

@@ -73,6 +73,7 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     inputs = {name: found.input for name, found in scanned.items()}
     gridded = _compile_grids(loaded, grids, problems) if grids else {}
     inputs |= _zones(gridded)
+    problems += _wrong_grid_checks(loaded, gridded)
     upstream = {name: grid.definition_hash for name, grid in gridded.items()}
     compiled = compile_tables(loaded, inputs, tables, problems, upstream)
     cubes = _label_cubes(loaded, datasets)
@@ -105,6 +106,22 @@ def _compile_grids(
             except CubeMistake as mistake:
                 problems.append(loaded.problem(("sources", name, *mistake.place), mistake.message))
     return compile_grids(loaded, cubes, names, problems)
+
+
+def _wrong_grid_checks(loaded: LoadedProject, grids: Mapping[str, CompiledGrid]) -> list[Problem]:
+    """Mistakes in the checks of grids: a variable is a column of numbers, zones are rows."""
+    found = []
+    for name, grid in grids.items():
+        given = bind(loaded.project.grids[name].each_check, f"features.{name}")
+        if not given:
+            continue
+        from featureflow.plan.grid_lookups import grid_input
+        from featureflow.plan.zone_rows import zone_input
+
+        seen = grid_input(name, grid.outline, None) if grid.rows is None else zone_input(grid, grid.rows)
+        for entry, field, message in check_problems(given, seen.columns, seen.time, seen.keys or None):
+            found.append(loaded.problem(("features", name, "checks", entry, field), message))
+    return found
 
 
 def _zones(grids: Mapping[str, CompiledGrid]) -> dict[str, Input]:

@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ from featureflow.core.conditional import refuse_without
 from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.meter import spent
 from featureflow.core.storage import join, write_atomic
+from featureflow.execute.checks.checking import bind
 from featureflow.execute.checks.judgement import (
     forget_old_quarantine,
     judge_source,
@@ -117,6 +118,7 @@ class Session:
         millis = self._started.microsecond // 1000
         self.build_id = f"{self._started:%Y%m%dT%H%M%S}-{millis:03x}{uuid.uuid4().hex[:9]}"
         self._outputs: dict[str, Readable] = {}
+        self._grid_checks: dict[str, list[CheckResult]] = {}
         self._author = Author.here(loaded.root)
         self._warnings = list(plan.warnings)
 
@@ -133,15 +135,17 @@ class Session:
             with during("build"):
                 for grid in self._plan.grids:
                     grid.compute(self.build_id, {one.name: one for one in self._plan.grids})
+                    self._grid_checks[grid.name] = self._judge_grid(grid)
                 built = [self._build(plan) for plan in self._plan.tables]
-            results = [*sources, *(result for table in built for result in table.checks)]
+            results = [*sources, *(one for found in self._grid_checks.values() for one in found)]
+            results += [result for table in built for result in table.checks]
             with during("build"):
                 for dataset in self._plan.datasets:
                     results += dataset.compute(self._input, self._now_us)
                     self._warnings += dataset.warnings
             self._refuse_failed(results)
             with during("commit"), spent("commit"):
-                outcomes = [grid.publish(self._remembered_grid(grid)) for grid in self._plan.grids]
+                outcomes = [self._publish_grid(grid) for grid in self._plan.grids]
                 outcomes += [self._publish(table) for table in built]
                 outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
             if self._export is not None:  # of what is published: a failure here takes no version back
@@ -221,6 +225,19 @@ class Session:
                 "\n".join([*fatal, "Nothing was published. Mend the data or the check, and build again."])
             )
 
+    def _judge_grid(self, grid: GridBuild) -> list[CheckResult]:
+        checks = bind(self._loaded.project.grids[grid.name].each_check, f"features.{grid.name}")
+        if not checks:
+            return []
+        from featureflow.execute.grids.checking import judge_grid
+
+        with during("check"):
+            return judge_grid(grid, checks, self._now_us)
+
+    def _publish_grid(self, grid: GridBuild) -> TableOutcome:
+        outcome = grid.publish(self._remembered_grid(grid))
+        return replace(outcome, checks=_shown(self._grid_checks[grid.name]))
+
     def _publish(self, built: _Built) -> TableOutcome:
         plan = built.plan
         name = plan.table.name
@@ -242,16 +259,7 @@ class Session:
             files_written=len(adds),
             files_reused=published.files_kept if published else (state.info.files if state else 0),
             slices_computed=len(plan.missing),
-            checks=[
-                {
-                    "name": r.label,
-                    "passed": r.passed,
-                    "on_fail": r.on_fail,
-                    "message": r.message,
-                    "rows": r.bad,
-                }
-                for r in built.checks
-            ],
+            checks=_shown(built.checks),
         )
 
     def _inputs(self, names: Iterable[str]) -> dict[str, Any]:
@@ -296,6 +304,10 @@ class Session:
             "owner": spec.owner,
             "tags": list(spec.tags),
             "inputs": inputs,
+            "checks": [
+                {"label": r.label, "passed": r.passed, "message": r.message}
+                for r in self._grid_checks[grid.name]
+            ],
             "author": {"user": self._author.user, "commit": self._author.commit},
         }
 
@@ -401,6 +413,14 @@ class Session:
                 for dataset in self._plan.datasets
             }
         )
+
+
+def _shown(results: list[CheckResult]) -> list[dict[str, Any]]:
+    """Checks as reports have them."""
+    return [
+        {"name": r.label, "passed": r.passed, "on_fail": r.on_fail, "message": r.message, "rows": r.bad}
+        for r in results
+    ]
 
 
 def run_build(

@@ -66,6 +66,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
+from featureflow.spec.checks import Check, CheckEntry, expand
 from featureflow.spec.fields import AsTuple, ColumnName, Reference, SpecModel
 from featureflow.spec.grid_steps import read_step, step_json_schema
 from featureflow.spec.sources import Sizes, Tags
@@ -137,6 +138,13 @@ class GridFeature(SpecModel):
     shards: Sizes | None = Field(
         default=None, description="Dimension to the size of an object of several chunks; none if omitted."
     )
+
+    checks: Annotated[tuple[CheckEntry, ...], AsTuple()] = ()
+
+    @property
+    def each_check(self) -> tuple[Check, ...]:
+        """The checks one by one."""
+        return expand(self.checks)
 
     @property
     def reads(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:

@@ -68,7 +68,7 @@ TABLE_FIELDS = frozenset(
     field.alias or name
     for name, field in Feature.model_fields.items()
     if name not in GridFeature.model_fields
-) - {"checks"}
+)
 
 
 class SpecTest(SpecModel):

@@ -13,9 +13,17 @@ from featureflow.spec.suggest import did_you_mean
 
 _WITHOUT_COLUMN = ("row_count", "schema", "expression")
 
+#: what can be said of arrays by the statistics of their chunks
+_OF_GRIDS = ("not_null", "min", "max")
+
 
 def check_rules(scope: Scope) -> Iterator[Finding]:
-    """All rules about the checks of sources, feature tables and datasets."""
+    """All rules about the checks of sources, feature tables, grids and datasets."""
+    for name, grid in scope.project.grids.items():
+        for i, entry in enumerate(grid.checks):
+            place: Path = ("features", name, "checks", i)
+            yield from _entry(place, entry, complete=scope.complete("features", name))
+            yield from _of_grid(place, entry, zonal=grid.is_zonal)
     for name, source in scope.project.sources.items():
         for i, entry in enumerate(source.checks):
             yield from _entry(("sources", name, "checks", i), entry, complete=scope.complete("sources", name))
@@ -40,6 +48,28 @@ def check_rules(scope: Scope) -> Iterator[Finding]:
             columns = scope.columns_of_dataset(name)
             if columns is not None and not dataset.encode:  # names of encoded columns come from the data
                 yield from _columns(path, entry, columns)
+
+
+def _of_grid(path: Path, entry: CheckEntry, *, zonal: bool) -> Iterator[Finding]:
+    """What checks of grids can't do: arrays have no rows, and what is known of them is known chunk by chunk."""
+    if entry.on_fail == "quarantine":
+        yield Finding((*path, "on_fail"), "a grid has no rows to put aside. Use error or warn.")
+    odd = [kind for kind in entry.kinds if kind == "drift" or not (zonal or kind in _OF_GRIDS)]
+    for kind in odd:
+        advice = "Remove it." if zonal else f"Grids have {', '.join(_OF_GRIDS)}."
+        yield Finding((*path, kind), f"{kind} is a check of tables. {advice}", at_key=True)
+    if zonal or odd:
+        return
+    if entry.where is not None:
+        yield Finding(
+            (*path, "where"), "where picks rows, which a grid does not have. Remove it.", at_key=True
+        )
+    if entry.share < 1 and set(entry.kinds) - {"not_null"}:
+        message = "of a grid only not_null has a share of values. Write two entries, or remove it."
+        yield Finding((*path, "share"), message, at_key=True)
+    for bound in ("min", "max"):
+        if isinstance(getattr(entry, bound), str):
+            yield Finding((*path, bound), "must be a number: values of grids are numbers.")
 
 
 def _columns(path: Path, entry: CheckEntry, known: list[str]) -> Iterator[Finding]:
