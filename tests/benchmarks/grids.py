@@ -101,7 +101,7 @@ def compare(given: Any, folder: Path) -> None:
     source = folder / "sst.zarr"
     if not source.exists():
         write_cube(source, given.days, given.lat, given.lon)
-    chunks = (365, 90, 96)
+    chunks = (365, 36, 48)
     last = str(np.datetime64("2011-01-01") + given.days - 1)
     spec = folder / "spec.yaml"
     spec.write_text(SPEC.format(source=source, first="2011-01-01", last=last, chunks=chunks))
