@@ -24,11 +24,11 @@ class Plan:
 
 
 def deadly(task: Task, plan: Plan) -> Task:
-    """The task, which acts on the plan."""
-    return replace(task, function=run, arguments=(plan, task.function, task.arguments))
+    """The task, which acts on the plan; what tasks share is only put in its place among the arguments themselves."""
+    return replace(task, function=run, arguments=(plan, task.function, *task.arguments))
 
 
-def run(plan: Plan, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def run(plan: Plan, function: Callable[..., Any], *arguments: Any) -> Any:
     """Do the work, and die if it is the time."""
     if plan.when == "before":
         die(plan, function.__name__)
