@@ -75,7 +75,7 @@ def restore(name: str, store: str | None, target: str | None, as_json: bool) -> 
             }
         )
     else:
-        rows = plural(published.rows, "row")
+        rows = plural(published.rows, "chunk" if table.is_grid else "row")
         say(f"{table.name}: version {published.version} is version {table.version} again, {rows}")
 
 

@@ -129,7 +129,10 @@ def _layout(plan: dict[str, Any]) -> tuple[dict[str, _Box], list[_Edge]]:
                 start = start if start in boxes else f"table:{item['name']}"
                 rank = max(rank, boxes[start].rank + 1)
             else:
-                rekey = bool(entry["compute"]) and not dashed and entry.get("kind") != "grid"
+                sorted_again = (
+                    entry.get("kind") != "grid" and item["use"] != "labels"
+                )  # which lie on the patches
+                rekey = bool(entry["compute"]) and not dashed and sorted_again
                 detail = details.get(item["name"], {})
                 spine = name if entry.get("kind") == "dataset" and item["use"] == "rows" else None
                 start = _source_boxes(boxes, edges, item, detail, rekey=rekey, spine=spine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from integration.grid_projects import append, project, sea, write
 
 import featureflow as ff
 from featureflow.cli.app import application
+from featureflow.observe.graph import plan_svg
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,22 @@ def test_a_project_and_a_store_count_their_grids(built):
     page = ff.open(folder / "store")._repr_html_()
     assert "1 grid" in page
     assert "time 245 × lat 5 × lon 12" in page
+
+
+def test_the_graph_takes_labels_of_patches_as_they_lie(tmp_path):
+    write(tmp_path, sea(40))
+    write(tmp_path, sea(40), "kind.zarr")
+    spec = """
+sources: {sst: {path: sst.zarr}, kind: {path: kind.zarr}}
+features: {calm: {source: sst}}
+datasets: {boxes: {spine: {grid: calm, patch: {time: 8, lat: 8, lon: 8}, labels: kind.sst}}}
+"""
+    picture = plan_svg(project(tmp_path, spec).plan().summary())
+    assert ">kind<" in picture
+    assert "re-key kind" not in picture
+
+
+def test_a_restored_version_counts_its_chunks(built, tmp_path):
+    folder, _, _ = built
+    shutil.copytree(folder / "store", tmp_path / "store")
+    assert "version 3 is version 1 again, 20 chunks" in _said(tmp_path, "restore", "calm@1")
