@@ -386,3 +386,11 @@ def test_zones_without_time_have_no_windows(tmp_path: Path) -> None:
         project(tmp_path, spec + bad).compile()
     assert "features.bad.aggregate: windows need a time, and 'belts' has none." in str(caught.value)
     assert "features.bad.partition: partition: month needs a time, and 'belts' has none." in str(caught.value)
+
+
+def test_examples_of_a_spec_expect_nothing_that_builds_on_a_grid(tmp_path: Path) -> None:
+    example = "tests: [{name: one, given: {ships: []}, expect: {weeks: [], voyages: []}}]\n"
+    with pytest.raises(SpecError) as caught:
+        project(tmp_path, DAILY + TABLES + example)
+    for name in ("weeks", "voyages"):
+        assert f"{name!r} builds on a grid, whose N-d data a test can't give." in str(caught.value)
