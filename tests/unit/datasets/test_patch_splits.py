@@ -72,7 +72,7 @@ def layouts(draw: st.DrawFn) -> PatchLayout:
     return PatchLayout(("time", "lat", "lon"), sizes, patch, stride)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layouts(), st.integers(1, 6), st.integers(1, 6), st.integers(0, 3))
 def test_by_time_no_value_is_in_two_splits(layout: PatchLayout, first: int, more: int, late: int) -> None:
     split = Split.model_validate(
@@ -95,7 +95,7 @@ def test_by_time_no_value_is_in_two_splits(layout: PatchLayout, first: int, more
             assert (name == EMBARGOED) == torn
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layouts(), st.integers(2, 6), st.integers(2, 6), st.none() | st.integers(2, 6), st.integers(0, 99))
 def test_by_block_no_value_is_in_two_splits(
     layout: PatchLayout, lat: int, lon: int, time: int | None, seed: int
@@ -158,3 +158,17 @@ def test_patches_of_two_splits_that_overlap_are_found() -> None:
         refuse_overlaps(layout, np.arange(layout.n_patches), pa.array(names), "datasets.p.split")
     names[5] = EMBARGOED
     refuse_overlaps(layout, np.arange(layout.n_patches), pa.array(names), "datasets.p.split")
+
+
+@pytest.mark.slow
+def test_many_more_cases() -> None:
+    for test in (test_by_time_no_value_is_in_two_splits,):
+        again = given(layouts(), st.integers(1, 6), st.integers(1, 6), st.integers(0, 3))(
+            test.hypothesis.inner_test
+        )
+        settings(max_examples=500, deadline=None)(again)()
+    for test in (test_by_block_no_value_is_in_two_splits,):
+        again = given(
+            layouts(), st.integers(2, 6), st.integers(2, 6), st.none() | st.integers(2, 6), st.integers(0, 99)
+        )(test.hypothesis.inner_test)
+        settings(max_examples=500, deadline=None)(again)()

@@ -57,7 +57,7 @@ def origins(layout: PatchLayout) -> list[tuple[int, ...]]:
     return list(product(*each))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layouts(), st.integers(1, 4000))
 def test_boxes_have_every_patch_once_and_know_whose_it_is(
     given_layout: tuple[PatchLayout, dict[str, tuple[int, ...]]], target: int
@@ -73,7 +73,7 @@ def test_boxes_have_every_patch_once_and_know_whose_it_is(
         assert owners(layout, boxes, mine).tolist() == [place] * len(mine)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layouts(), st.integers(50, 4000))
 def test_values_are_those_of_slices(
     given_layout: tuple[PatchLayout, dict[str, tuple[int, ...]]], target: int
@@ -121,7 +121,7 @@ def test_chunks_that_patches_do_not_cross_are_read_by_one_box() -> None:
     assert len(set.union(*seen)) == 8
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layouts(), st.integers(0, 10**6))
 def test_sums_over_boxes(given_layout: tuple[PatchLayout, dict[str, tuple[int, ...]]], seed: int) -> None:
     layout, _ = given_layout
@@ -146,3 +146,16 @@ def test_many_dimensions_and_other_strides() -> None:
     assert np.array_equal(found[1], values[1:2, 0:2, 0:2, 0:1, 2:4])
     turned = np.asfortranarray(np.arange(12).reshape(3, 4))
     assert cut_patches(turned, np.array([[1], [2]]), (2, 2)).tolist() == [[[6, 7], [10, 11]]]
+
+
+@pytest.mark.slow
+def test_many_more_cases() -> None:
+    for test in (test_boxes_have_every_patch_once_and_know_whose_it_is,):
+        again = given(layouts(), st.integers(1, 4000))(test.hypothesis.inner_test)
+        settings(max_examples=500, deadline=None)(again)()
+    for test in (test_values_are_those_of_slices,):
+        again = given(layouts(), st.integers(50, 4000))(test.hypothesis.inner_test)
+        settings(max_examples=500, deadline=None)(again)()
+    for test in (test_sums_over_boxes,):
+        again = given(layouts(), st.integers(0, 10**6))(test.hypothesis.inner_test)
+        settings(max_examples=500, deadline=None)(again)()

@@ -170,7 +170,7 @@ def asked(rows: list[tuple[Any, Any, Any]]) -> tuple[dict[str, pa.Array], np.nda
     return columns, np.array([micro(row[2]) for row in rows], np.int64)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_each_row_has_the_cell_that_it_is_in_at_the_latest_step_known(
     case: tuple[xr.Dataset, dict[str, int], list[Any], int | None, bool],
@@ -199,7 +199,7 @@ def test_each_row_has_the_cell_that_it_is_in_at_the_latest_step_known(
     assert found.type == pa.float32()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_linear_is_the_weighted_mean_of_the_centres_around_a_row(
     case: tuple[xr.Dataset, dict[str, int], list[Any], int | None, bool],
@@ -479,3 +479,13 @@ def test_calendars_without_the_rows_days_are_told() -> None:
     assert time_of(data) == "time"
     assert "noleap" in (time_problem(data, "time") or "")
     assert time_problem(grid(), "time") is None
+
+
+@pytest.mark.slow
+def test_many_more_cases() -> None:
+    for test in (
+        test_each_row_has_the_cell_that_it_is_in_at_the_latest_step_known,
+        test_linear_is_the_weighted_mean_of_the_centres_around_a_row,
+    ):
+        again = given(cases())(test.hypothesis.inner_test)
+        settings(max_examples=500, deadline=None)(again)()
