@@ -9,6 +9,7 @@ Icechunk 2 both read and write. Two things are made up for here:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -288,7 +289,7 @@ def talking_to(url: str) -> Iterator[None]:
     Raises
     ------
     TableError
-        For a snapshot or branch that is not there.
+        For a snapshot or branch that is not there, and a full disk.
     CorruptionError
         For metadata that can't be read.
     CommitConflict
@@ -306,6 +307,8 @@ def talking_to(url: str) -> Iterator[None]:
         ) from error
     except icechunk.IcechunkError as error:
         text = str(error).lower()
+        if storage.is_local(url) and "no space left" in text:
+            raise _full_disk(storage.local_path(url)) from error
         said = f"{url}: {_said(error)}"
         if any(word in text for word in _DAMAGED):
             raise CorruptionError(
@@ -314,6 +317,15 @@ def talking_to(url: str) -> Iterator[None]:
         if not storage.is_local(url) and any(word in text for word in _AWAY):
             raise Unreachable(f"{said}. The store does not answer; try again.") from error
         raise TableError(said) from error
+
+
+def _full_disk(path: str) -> TableError:
+    """Say which disk is full, and how full, as for other files."""
+    try:
+        with storage.full_disks_named(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    except OSError as error:
+        return TableError(f"{path}: {error.strerror}. Make room, and build again; nothing was published.")
 
 
 def is_missing(error: BaseException) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from featureflow.contracts.check import CheckResult
 from featureflow.contracts.cube import Cube
-from featureflow.core.errors import CommitConflict, SourceError
+from featureflow.core.errors import CommitConflict, SourceError, TableError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import delete, join, walk
 from featureflow.execute.grids import progress
@@ -85,18 +85,23 @@ class GridBuild:
         grids
             Those of this build that are computed already.
         """
+        with _told(self.url):
+            self._compute(build_id, grids)
+        return []
+
+    def _compute(self, build_id: str, grids: Mapping[str, GridBuild]) -> None:
         plan = self.plan
         arrays = (plan.state.record.get("arrays") or {}) if plan.state else {}
         self.snapshot, self._build_id = str(arrays.get("snapshot", "")), build_id
         if not plan.does_something:
-            return []
+            return
         for name in self.grid.inputs:
             if name in grids:
                 self._cubes[name] = grids[name].cube()
         if self.grid.rows is not None:
             self._make_fits()
             self._make_zones(self.grid.rows)
-            return []
+            return
         spec = ArraySpec(self.grid.outline, self.grid.chunks, self.grid.shards)
         write = begin(self.url, spec, build_id, plan.base)
         self._make_fits()
@@ -105,7 +110,6 @@ class GridBuild:
             f"{self.name}: {len(plan.missing)} chunks",
             {"grid": self.name, "definition": self.grid.definition_hash},
         )
-        return []
 
     def _job(self, fork: bytes, what: str) -> Shared:
         cubes = {
@@ -279,7 +283,9 @@ class GridBuild:
         )
 
     def _commit(self, remembered: dict[str, Any]) -> Published:
-        state, shape, staged = self.plan.state, self.grid.rows, self.staged or self._write_rows()
+        state, shape = self.plan.state, self.grid.rows
+        with _told(self.url):
+            staged = self.staged or self._write_rows()
         dims = [str(dim) for dim in self.grid.outline.sizes]
         try:
             return publish(
@@ -356,6 +362,15 @@ class GridBuild:
         if self.plan.kept:
             return  # chunks that stay were made with others, which the next build may need
         _delete_old(join(self.url, FITS), {f"{name}.npz" for name in used})
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """What this process can't write ends the build in words, as what tasks can't write does."""
+    try:
+        yield
+    except OSError as error:
+        raise TableError(f"{url}: can't be written; nothing was published. {error}") from error
 
 
 def _delete_old(folder: str, used: set[str]) -> None:
