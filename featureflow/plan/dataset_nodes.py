@@ -33,8 +33,7 @@ class WindowJoin:
     finished_only
         Null where a window ends after the last event that there is (labels).
     carried
-        Columns of the events that the exchange files hold: all that the events' own feature table needs, so that both
-        use the same files.
+        Columns that the exchange files hold: all that the events' own feature table needs, so that both use them.
     """
 
     right: Input

@@ -1,7 +1,6 @@
 """Distances between the distribution of a column and that of a reference: what ``drift`` measures.
 
-Let ``p_i`` be the reference's share of values in bin ``i`` and ``q_i`` the new one's, ``n`` and ``m`` the numbers of
-values that are not null, ``B`` the number of bins.
+``p_i`` is the reference's share of values in bin ``i``, ``q_i`` the new one's; ``n``, ``m`` not null; ``B`` bins.
 
 ``psi``
     Population stability index, ``sum (q_i - p_i) ln(q_i / p_i)``. An empty bin would make it infinite, so half a row
