@@ -116,7 +116,7 @@ def imaging(folder: Path) -> None:
     """
     import numpy as np
     import xarray as xr
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     digits = load_digits()
     stack = xr.Dataset(
