@@ -26,7 +26,18 @@ from featureflow.observe.units import plural, size
 Status = Literal["ok", "warning", "failed"]
 
 #: What a build runs on; of workers these must be the same.
-PACKAGES = ("dask", "distributed", "polars", "pyarrow", "deltalake", "numba", "numpy", "xarray", "zarr", "icechunk")
+PACKAGES = (
+    "dask",
+    "distributed",
+    "polars",
+    "pyarrow",
+    "deltalake",
+    "numba",
+    "numpy",
+    "xarray",
+    "zarr",
+    "icechunk",
+)
 S3_PACKAGES = ("s3fs", "obstore")
 _SPEED_BYTES = 64 << 20
 _FREE_BYTES = 10 << 30
