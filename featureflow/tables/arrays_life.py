@@ -82,7 +82,7 @@ def collect_arrays(
             if f"v{version}" not in repository.list_tags():
                 project_arrays(table_url, version, snapshot)
         _drop_tags(table_url, repository, kept)
-        _drop_dead_branches(table_url, repository, set(kept.values()), before)
+        _drop_dead_branches(table_url, repository, before)
     with talking_to(url), changing(table_url):
         if not dry_run:
             repository.expire_snapshots(before)
@@ -109,15 +109,15 @@ def _drop_tags(table_url: str, repository: Any, kept: Mapping[int, str]) -> None
                     raise
 
 
-def _drop_dead_branches(table_url: str, repository: Any, kept: set[str], before: datetime) -> None:
-    """Branches of builds that never published, when they are old."""
+def _drop_dead_branches(table_url: str, repository: Any, before: datetime) -> None:
+    """Branches of builds that ended without dropping them, when they are old; what was published has a tag."""
     for branch in sorted(repository.list_branches()):
         if not branch.startswith("build-"):
             continue
         with talking_to(arrays_url(table_url)):
             tip = repository.lookup_branch(branch)
             written = repository.lookup_snapshot(tip).written_at
-        if written < before and tip not in kept:
+        if written < before:
             drop_branch(table_url, repository, branch)
 
 
