@@ -115,7 +115,8 @@ class EnvironmentPlugin(WorkerPlugin):
         if differences:
             _report[:] = [WorkerReport(scratch, problem=differences)]
             return
-        _report[:] = [prepare_process(scratch, str(worker.local_directory))]
+        limit = worker.memory_manager.memory_limit
+        _report[:] = [prepare_process(scratch, str(worker.local_directory), limit)]
         _prepared[:] = [True]
         await asyncio.to_thread(load_modules)
         # nobody waits for machine code: where it has to be compiled that takes a while, and few tasks need all of it
