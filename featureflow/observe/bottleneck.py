@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from featureflow.observe.grid_advice import IDLE, grid_advice, is_of_grid
 from featureflow.observe.units import count, plural, seconds, size
 
 Profile = dict[str, Any]
@@ -21,6 +22,14 @@ _KERNELS = {
     "quantile": "quantiles cost most: ask for fewer windows of them, or on a coarser grid (`at: {every: …}`)",
     "distinct": "each column of distinct values is sorted: ask for fewer, or on a coarser grid (`at: {every: …}`)",
     "fit": "encoders that are fitted in several steps read the train rows once for each",
+}
+
+#: For idle threads, by what keeps them.
+_IDLE = {
+    "few": "Fewer workers would do. More buckets or shorter slices, or smaller input files, make more tasks.",
+    "one": "A hot key or one large file does that: write files in more row groups, or cut shorter slices.",
+    "driver": "Tasks are too small: fewer buckets, longer slices, larger input files.",
+    "short": "Where tasks take less than a tenth of a second, starting them counts: larger input files, longer slices.",
 }
 
 
@@ -50,6 +59,7 @@ def find_bottleneck(profile: Profile) -> Profile:
     share = total["spent"][kind] / total["available"]
     explain = _EXPLAINED.get(kind, _computing)
     text, advice = explain(profile)
+    advice = grid_advice(profile, kind) or advice
     return {
         "kind": kind,
         "share": round(share, 4),
@@ -187,11 +197,9 @@ def _idling(profile: Profile) -> tuple[str, str]:
     stages = [stage for stage in profile["stages"] if stage["where"] == "workers"]
     worst = max(stages, key=lambda stage: stage["spent"].get("idle", 0.0))
     slots, name, n_tasks = profile["slots"], worst["name"], worst["tasks"] + worst["lost"]
+    advice = IDLE if is_of_grid(worst) else _IDLE
     if n_tasks < slots:
-        return (
-            f"{plural(n_tasks, 'task')} for {plural(slots, 'thread')} in {name!r}.",
-            "Fewer workers would do. More buckets or shorter slices, or smaller input files, make more tasks.",
-        )
+        return f"{plural(n_tasks, 'task')} for {plural(slots, 'thread')} in {name!r}.", advice["few"]
     if worst["lost"]:
         return (
             f"workers died in {name!r}, and {plural(worst['lost'], 'task')} began again.",
@@ -203,17 +211,14 @@ def _idling(profile: Profile) -> tuple[str, str]:
                 f"one task of {name!r} took {seconds(worst['longest'])} of {seconds(worst['seconds'])}, while the "
                 f"other threads had nothing left to do ({worst['longest_label']})."
             ),
-            "A hot key or one large file does that: write files in more row groups, or cut shorter slices.",
+            advice["one"],
         )
     if worst["driver"] > 0.5 * worst["seconds"]:
-        return (
-            f"the driver could not hand out the tasks of {name!r} fast enough.",
-            "Tasks are too small: fewer buckets, longer slices, larger input files.",
-        )
+        return f"the driver could not hand out the tasks of {name!r} fast enough.", advice["driver"]
     each = (worst["available"] - worst["spent"].get("idle", 0.0)) / max(1, worst["tasks"])
     return (
         f"threads wait for the next task in {name!r}; {count(worst['tasks'])} took {seconds(each)} on average.",
-        "Where tasks take less than a tenth of a second, starting them counts: larger input files, longer slices.",
+        advice["short"],
     )
 
 

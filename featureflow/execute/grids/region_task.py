@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import xarray as xr
 
 from featureflow.contracts.cube import Cube, slices_of
-from featureflow.execute.grids.chunk_rows import ChunkRow, describe_chunk, variables_of_cell
+from featureflow.core.meter import counted
+from featureflow.execute.grids.chunk_rows import ChunkRow, Owners, describe_chunk
 from featureflow.execute.grids.evaluate import read_block, source_box
 from featureflow.execute.grids.fits import Fits, FitWork, combine_fit, run_fit
 from featureflow.execute.grids.tasks import Box
 from featureflow.execute.grids.tiling import compute_tiled
-from featureflow.execute.grids.units import Cell, Lattice, hull
+from featureflow.execute.grids.units import Cell, Lattice
+from featureflow.observe.grid_advice import BOXES
 from featureflow.plan.grid_nodes import CompiledGrid
 
 
@@ -53,6 +55,7 @@ def compute_box(job: GridJob, box: Box, names: tuple[str, ...]) -> Made:
 
 def evaluate_box(job: GridJob, box: Box) -> xr.Dataset:
     """Values of a box."""
+    counted(BOXES)
     fits = Fits(job.grid, job.cubes, dict(box.fits), job.fits, box.fused)
     block = read_block(job.grid, job.cubes, source_box(job.grid, box.region))
     return compute_tiled(job.grid, job.cubes, block, box.region, fits)
@@ -64,16 +67,17 @@ def _write(job: GridJob, box: Box, names: tuple[str, ...], data: xr.Dataset) -> 
     fork, rows = job.fork, list[ChunkRow]()
     outline, lattice = job.grid.outline, job.lattice
     by_variables: dict[tuple[str, ...], list[Cell]] = {}
+    owners = Owners(outline, lattice.dims)
     for cell, name in zip(box.cells, names, strict=True):
         region = lattice.region(cell)
         part = data.isel(slices_of(region, box.region))
-        owned = variables_of_cell(outline, lattice.dims, cell)
+        owned = owners.of(cell)
         for variable, dims, own in owned:
             rows.append(describe_chunk(variable, part[variable].values, dims, own, region, name))
         by_variables.setdefault(tuple(variable for variable, _, _ in owned), []).append(cell)
     for variables, cells in by_variables.items():
         for some in _boxes(cells):
-            region = hull(lattice.region(cell) for cell in some)
+            region = lattice.hull(some)
             part = data[list(variables)].isel(slices_of(region, box.region))
             fork = write_region(fork, region, part)
     return Made(fork, tuple(rows))
@@ -90,6 +94,7 @@ def _boxes(cells: list[Cell]) -> list[list[Cell]]:
 
 def compute_fit(job: GridJob, work: FitWork) -> None:
     """Make sums for a fit, or the fit itself."""
+    counted(BOXES, sum(len(run) for run in work.runs))
     run_fit(work, Fits(job.grid, job.cubes, dict(work.names), job.fits))
 
 
