@@ -88,6 +88,8 @@ class ArrayWrite:
         Where, and for which build.
     start
         Snapshot with the arrays' new shapes, before any chunk was written.
+    empty
+        Names of the variables that have nothing of the base.
     """
 
     table_url: str
@@ -95,6 +97,7 @@ class ArrayWrite:
     start: str
     _repository: icechunk.Repository = field(repr=False)
     _session: icechunk.Session = field(repr=False)
+    empty: frozenset[str] = frozenset()
     _expected: dict[str, set[Chunk]] = field(default_factory=dict, repr=False)
 
     def fork(self) -> bytes:
@@ -209,12 +212,12 @@ def begin(table_url: str, spec: ArraySpec, build_id: str, base: str | None) -> A
         session = repository.writable_session(branch)
         group = zarr.open_group(session.store, mode="a", zarr_format=3)
         stored = None if base is None else opened(table_url, base)
-        arrays_layout.prepare(group, spec, stored)
+        empty = arrays_layout.prepare(group, spec, stored)
     if session.has_uncommitted_changes:
         commit(table_url, repository, session, "shapes and coordinates", {BUILD: build_id})
         with talking_to(url):
             session = repository.writable_session(branch)
-    return ArrayWrite(table_url, build_id, str(session.snapshot_id), repository, session)
+    return ArrayWrite(table_url, build_id, str(session.snapshot_id), repository, session, frozenset(empty))
 
 
 def _root(repository: icechunk.Repository) -> str:

@@ -104,6 +104,12 @@ class GridBuild:
             return
         spec = ArraySpec(self.grid.outline, self.grid.chunks, self.grid.shards)
         write = begin(self.url, spec, build_id, plan.base)
+        lost = write.empty.intersection(row.variable for row in plan.kept)
+        if lost:
+            raise TableError(
+                f"{self.url}: chunks of {', '.join(sorted(lost))} would be kept, but its stored array is another one. "
+                "Nothing was published; build with --full, and please report it with the spec."
+            )
         self._make_fits()
         self._make_chunks(write)
         self.snapshot = write.commit(

@@ -185,15 +185,17 @@ def _with_chunks_of(grid: CompiledGrid, state: TableState | None) -> CompiledGri
     sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
     if set(stored) != set(sizes) or any(grid.shards or {}):
         return grid
-    return with_chunks(grid, {dim: int(grid.given.get(dim, stored[dim])) for dim in sizes})
+    return with_chunks(grid, {dim: min(grid.given.get(dim, int(stored[dim])), n) for dim, n in sizes.items()})
 
 
 def _known_rows(grid: CompiledGrid, state: TableState | None, url: str) -> dict[tuple[str, Cell], ChunkRow]:
-    """Rows of the current version by variable and chunk; none if its dimensions are others."""
+    """Rows of the current version by variable and chunk; none if its arrays are cut otherwise: they begin anew."""
     if state is None or "arrays" not in state.record:
         return {}
     dims = [str(dim) for dim in grid.outline.sizes]
-    if list(state.record["arrays"]["dims"]) != dims:
+    arrays = state.record["arrays"]
+    shards = None if grid.shards is None else dict(grid.shards)
+    if [list(arrays["dims"]), arrays["chunks"], arrays["shards"]] != [dims, dict(grid.chunks), shards]:
         return {}
     tables = [read_rows(join(url, staged.path)).to_arrow() for staged in state.files]
     return {(row.variable, row.chunk): row for table in tables for row in rows_of(table, dims)}
