@@ -76,6 +76,16 @@ class GridStep(ABC):
         """Which part of the input a region of the output is computed from; the same region unless a step says so."""
         return Needs(dict(region))
 
+    def is_separable(
+        self,
+        cube: xr.Dataset,  # noqa: ARG002  outlines of the input and of the output
+        made: xr.Dataset,  # noqa: ARG002
+    ) -> bool:
+        """Whether each range in what `needs` gives follows from the region's range along one dimension, whatever the
+        others are. Then needs are worked out for each row of chunks, not for each chunk.
+        """  # noqa: D205
+        return True
+
     @abstractmethod
     def apply(
         self,

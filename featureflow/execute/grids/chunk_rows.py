@@ -147,10 +147,24 @@ def variables_of_cell(
 
     A variable that does not have a dimension belongs to the first chunks along it.
     """
-    at = dict(zip(dims, cell, strict=True))
-    found = []
-    for name, variable in outline.data_vars.items():
-        own = tuple(str(dim) for dim in variable.dims)
-        if all(at[dim] == 0 for dim in dims if dim not in own):
-            found.append((str(name), own, tuple(at[dim] for dim in own)))
-    return found
+    return Owners(outline, dims).of(cell)
+
+
+class Owners:
+    """`variables_of_cell` for many chunks."""
+
+    def __init__(self, outline: xr.Dataset, dims: tuple[str, ...]) -> None:
+        self._variables = []
+        for name, variable in outline.data_vars.items():
+            own = tuple(str(dim) for dim in variable.dims)
+            axes = [dims.index(dim) for dim in own]
+            lacks = [axis for axis, dim in enumerate(dims) if dim not in own]
+            self._variables.append((str(name), own, axes, lacks))
+
+    def of(self, cell: Cell) -> list[tuple[str, tuple[str, ...], Cell]]:
+        """Variables that a chunk writes."""
+        return [
+            (name, own, tuple([cell[axis] for axis in axes]))
+            for name, own, axes, lacks in self._variables
+            if not any(cell[axis] for axis in lacks)
+        ]

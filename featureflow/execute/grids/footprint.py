@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from featureflow.contracts.cube import Region, Span
 from featureflow.contracts.grid_step import GridStep
@@ -93,14 +96,11 @@ def _widened(chunks: tuple[int, ...] | None, span: Span) -> Span:
     low, high = span
     if not chunks or high <= low:
         return span
-    first = max(chunks)
-    if all(chunk == first for chunk in chunks[:-1]):
-        return low // first * first, min(sum(chunks), -(-high // first) * first)
-    at, begin, end = 0, low, high
-    for chunk in chunks:
-        if at <= low < at + chunk:
-            begin = at
-        if at < high <= at + chunk:
-            end = at + chunk
-        at += chunk
-    return begin, end
+    ends = _ends(chunks)
+    first, last = int(np.searchsorted(ends, low, "right")), int(np.searchsorted(ends, high, "left"))
+    return int(ends[first - 1]) if first else 0, int(ends[min(last, len(ends) - 1)])
+
+
+@lru_cache(maxsize=64)
+def _ends(chunks: tuple[int, ...]) -> NDArray[np.int64]:
+    return np.cumsum(np.array(chunks, np.int64))

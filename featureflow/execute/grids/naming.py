@@ -8,15 +8,16 @@ another one when anything changes that could show in it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 import numpy as np
 import xarray as xr
 
-from featureflow.contracts.cube import Cube, Region
+from featureflow.contracts.cube import Cube, Region, Span
 from featureflow.core.fingerprints import fingerprint
 from featureflow.execute.grids.piece_index import PieceIndex
+from featureflow.execute.grids.reach import Slot, columns_of, other_slot, reach
 from featureflow.execute.grids.units import Cell, Lattice, overlap
 from featureflow.plan.compile_grid import ENGINE
 from featureflow.plan.grid_nodes import CompiledGrid, Link
@@ -38,17 +39,46 @@ class Naming:
             name: PieceIndex(cube.pieces(used.get(name)), [str(dim) for dim in cube.outline.sizes])
             for name, cube in cubes.items()
         }
-        self._outlines = [grid.start, *(link.made for link in grid.links)]
-        self._others = {name: found.outline for name, found in grid.others.items()}
-        self._axis = lru_cache(maxsize=1 << 16)(self._digest_axis)
+        self._named: dict[Slot, str] = {
+            other_slot(name, i): name for i, link in enumerate(grid.links) for name in link.step.others
+        }
+        slots: list[Slot] = [*(("at", i) for i in range(len(grid.links) + 1)), *self._named]
+        self._planes: dict[Slot, list[str]] = {slot: _planes(self._outline(slot)) for slot in slots}
+        self._lines: dict[tuple[Slot, str], list[tuple[str, np.ndarray]]] = {}
+        self._axis = lru_cache(maxsize=1 << 18)(self._digest_axis)
+        self._plane = lru_cache(maxsize=1 << 12)(self._digest_plane)
+        self._learned = lru_cache(maxsize=1 << 16)(self._digest_learned)
         self._fits: dict[tuple[int, Cell], str] = {}
         made = grid.outline.data_vars.items()
-        self._kind = [f"{name} {variable.dims} {variable.dtype}" for name, variable in made]
+        kind = [f"{name} {variable.dims} {variable.dtype}" for name, variable in made]
+        last = grid.prefixes[-1] if grid.prefixes else fingerprint([grid.definition["source"]])
+        self._head = fingerprint([ENGINE, last, kind])
 
     def chunk(self, region: Region) -> str:
         """Name of the values in a box of the grid."""
-        last = self.grid.prefixes[-1] if self.grid.prefixes else fingerprint([self.grid.definition["source"]])
-        return fingerprint([ENGINE, last, self._kind, *self._reached(region, len(self.grid.links))])
+        found = reach(self.grid, region, len(self.grid.links))
+        return self._name(self._head, self._along(found), self._beside(found))
+
+    def chunks(self, lattice: Lattice) -> dict[Cell, str]:
+        """Names of all chunks; what a row of chunks along a dimension has in common is looked at once."""
+        columns = columns_of(self.grid, lattice)
+        if columns is None:
+            return {cell: self.chunk(lattice.region(cell)) for cell in lattice}
+        digests = [
+            (column.axis, [self._axis(column.slot, column.dim, span) for span in column.spans])
+            for column in columns
+        ]
+        first = reach(self.grid, lattice.region((0,) * len(lattice.dims)), len(self.grid.links))
+        wide = [slot for slot in first if self._has_beside(slot)]
+        beside = [column for column in columns if column.slot in wide]
+        found = {}
+        for cell in lattice:
+            along = [one[0 if axis is None else cell[axis]] for axis, one in digests]
+            boxes: dict[Slot, Region] = {slot: {} for slot in wide}
+            for column in beside:
+                boxes[column.slot][column.dim] = column.at(cell)
+            found[cell] = self._name(self._head, along, self._beside(boxes))
+        return found
 
     def tiles(self, link: int, region: Region) -> list[tuple[Cell, str]]:
         """Parts of what a fitted step learns that a box of its kept dimensions touches, with their names."""
@@ -56,55 +86,72 @@ class Naming:
 
     def _fit(self, link: int, tile: Cell) -> str:
         if (link, tile) not in self._fits:
-            found = self._reached(fit_box(self.grid, link, tile), link)
-            self._fits[link, tile] = fingerprint([ENGINE, self.grid.prefixes[link], "fit", *found])
+            found = reach(self.grid, fit_box(self.grid, link, tile), link)
+            head = fingerprint([ENGINE, self.grid.prefixes[link], "fit"])
+            self._fits[link, tile] = self._name(head, self._along(found), self._beside(found))
         return self._fits[link, tile]
 
-    def _reached(self, region: Region, until: int) -> list[str]:
-        """Everything that a box of the outline before link ``until`` depends on."""
-        found = [self._coordinates(until, region)]
-        for i, needs in self.grid.walk_back(region, until):
-            region = needs.region
-            found.append(self._coordinates(i, region))
-            for name, part in needs.others.items():
-                found.append(self._coordinates(name, part))
-                found += self._touched(name, part)
-            if self.grid.links[i].fitted is not None:
-                found += [name for _, name in self.tiles(i, needs.fitted)]
-        return found + self._touched(self.grid.source.name, region)
+    def _name(self, head: str, along: Iterable[bytes], beside: Iterable[bytes]) -> str:
+        parts = (head.encode(), *along, *beside)
+        return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
-    def _touched(self, name: str, region: Region) -> list[str]:
-        starts = {dim: low for dim, (low, _) in region.items()}
-        found = []
-        for piece in self.pieces[name].touching(region):
-            at = [
-                f"{dim}={low - starts.get(dim, 0)}:{high - starts.get(dim, 0)}"
-                for dim, (low, high) in sorted(piece.region.items())
-            ]
-            found.append(" ".join((piece.id, *at)))
-        return found
+    def _along(self, found: Mapping[Slot, Region]) -> Iterator[bytes]:
+        """What boxes have along each dimension by itself: lengths, labels, and where stored pieces begin."""
+        for slot, region in found.items():
+            for dim, span in region.items():
+                yield self._axis(slot, dim, span)
 
-    def _coordinates(self, where: int | str, region: Region) -> str:
-        found = [
-            f"{dim}={high - low}:{self._axis(where, dim, low, high)}" for dim, (low, high) in region.items()
-        ]
-        outline = self._others[where] if isinstance(where, str) else self._outlines[where]
-        for name, coordinate in outline.coords.items():
-            if coordinate.ndim > 1 and is_in_memory(coordinate):
-                part = coordinate.isel(
-                    {d: slice(*region[str(d)]) for d in coordinate.dims if str(d) in region}
-                )
-                found.append(f"{name}={digest(part.values)}")
-        return " ".join(found)
+    def _has_beside(self, slot: Slot) -> bool:
+        return slot[0] == "fit" or self._source_of(slot) is not None or bool(self._planes.get(slot))
 
-    def _digest_axis(self, where: int | str, dim: str, low: int, high: int) -> str:
-        outline = self._others[where] if isinstance(where, str) else self._outlines[where]
-        parts = [
-            f"{name}={digest(coordinate.values[low:high])}"
-            for name, coordinate in sorted(outline.coords.items(), key=lambda one: str(one[0]))
-            if coordinate.dims == (dim,) and is_in_memory(coordinate)
-        ]
-        return fingerprint(parts, length=16)
+    def _beside(self, found: Mapping[Slot, Region]) -> Iterator[bytes]:
+        """What boxes have beyond that: the names of stored pieces and of what was learned, coordinates of planes."""
+        for slot, region in found.items():
+            if slot[0] == "fit":
+                yield self._learned(slot[1], tuple(region.items()))
+            for name in self._planes.get(slot, ()):
+                dims = [dim for dim in map(str, self._outline(slot)[name].dims) if dim in region]
+                yield self._plane(slot, name, tuple((dim, region[dim]) for dim in dims))
+            source = self._source_of(slot)
+            if source is not None:
+                yield hashlib.blake2b(b"|".join(self.pieces[source].named(region)), digest_size=16).digest()
+
+    def _source_of(self, slot: Slot) -> str | None:
+        """Name of the source that a slot is a box of."""
+        return self.grid.source.name if slot == ("at", 0) else self._named.get(slot)
+
+    def _outline(self, slot: Slot) -> xr.Dataset:
+        if slot in self._named:
+            return self.grid.others[self._named[slot]].outline
+        return self.grid.links[slot[1] - 1].made if slot[1] else self.grid.start
+
+    def _digest_learned(self, link: int, region: tuple[tuple[str, Span], ...]) -> bytes:
+        names = fingerprint([name for _, name in self.tiles(link, dict(region))])
+        return bytes.fromhex(names)
+
+    def _digest_plane(self, slot: Slot, name: str, region: tuple[tuple[str, Span], ...]) -> bytes:
+        """Digest of a coordinate of several dimensions, within a box."""
+        part = self._outline(slot)[name].isel({dim: slice(*span) for dim, span in region})
+        return digest(part.values).encode()
+
+    def _digest_axis(self, slot: Slot, dim: str, span: Span) -> bytes:
+        low, high = span
+        parts = [f"{slot} {dim}={high - low}".encode()]
+        if slot[0] != "fit":
+            lines = self._lines.get((slot, dim))
+            if lines is None:
+                lines = self._lines[slot, dim] = [
+                    (str(name), coordinate.values)
+                    for name, coordinate in sorted(
+                        self._outline(slot).coords.items(), key=lambda one: str(one[0])
+                    )
+                    if coordinate.dims == (dim,) and is_in_memory(coordinate)
+                ]
+            parts += [f"{name}={digest(values[low:high])}".encode() for name, values in lines]
+        source = self._source_of(slot)
+        if source is not None:
+            parts.append(self.pieces[source].layout(dim, span))
+        return hashlib.blake2b(b"\n".join(parts), digest_size=16).digest()
 
 
 def kept_lattice(grid: CompiledGrid, link: int) -> Lattice:
@@ -131,6 +178,11 @@ def _learned(link: Link) -> tuple[Region, Lattice, xr.Dataset]:
 def fit_box(grid: CompiledGrid, link: int, tile: Cell) -> Region:
     """Part of a fitted step's input that a tile is learned from."""
     return overlap(_learned(grid.links[link])[0], kept_lattice(grid, link).region(tile))
+
+
+def _planes(outline: xr.Dataset) -> list[str]:
+    """Coordinates of several dimensions, in memory."""
+    return [str(name) for name, one in outline.coords.items() if one.ndim > 1 and is_in_memory(one)]
 
 
 def is_in_memory(coordinate: xr.DataArray) -> bool:

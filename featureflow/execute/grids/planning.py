@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import xarray as xr
+import numpy as np
 
 from featureflow.contracts.cube import Cube
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import join, list_names
 from featureflow.execute.checks.stored_rows import read_rows
-from featureflow.execute.grids import footprint
-from featureflow.execute.grids.chunk_rows import ChunkRow, rows_of
+from featureflow.execute.grids.chunk_rows import ChunkRow, Owners, rows_of
 from featureflow.execute.grids.evaluate import source_box
 from featureflow.execute.grids.naming import Naming, digest, fit_box, is_in_memory
 from featureflow.execute.grids.piece_index import PieceIndex
@@ -107,7 +106,7 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
     sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
     lattice = Lattice.of(sizes, grid.unit)
     naming = Naming(grid, cubes)
-    chunks = {cell: naming.chunk(lattice.region(cell)) for cell in lattice}
+    chunks = naming.chunks(lattice)
     mark = mark_of(grid)
     known = _known_rows(grid, state, url)
     fresh = state is None or state.definition_hash != grid.definition_hash
@@ -208,14 +207,10 @@ def _split(
     known: Mapping[tuple[str, Cell], ChunkRow],
 ) -> tuple[list[Cell], list[ChunkRow]]:
     """Chunks to compute, and rows to keep."""
-    from featureflow.execute.grids.chunk_rows import variables_of_cell
-
+    owners = Owners(grid.outline, lattice.dims)
     missing, kept = [], []
     for cell, name in chunks.items():
-        rows = [
-            known.get((variable, own))
-            for variable, _, own in variables_of_cell(grid.outline, lattice.dims, cell)
-        ]
+        rows = [known.get((variable, own)) for variable, _, own in owners.of(cell)]
         found = [row for row in rows if row is not None and row.fingerprint == name]
         if len(found) == len(rows) and rows:
             kept += found
@@ -265,36 +260,35 @@ def _estimate(
 ) -> dict[str, int]:
     """Numbers of a plan: bytes as they are stored for what is read, in memory for what is written."""
     index = naming.pieces[grid.source.name]
-    read = touched = 0
-    seen: set[str] = set()
-
-    def count(region: Any, until: int | None) -> None:
-        nonlocal read, touched
-        for piece in index.touching(source_box(grid, region, until)):
-            read += piece.size
-            if piece.id not in seen:
-                seen.add(piece.id)
-                touched += piece.size
-
+    times = np.zeros(len(index.pieces), np.int64)
     for box in cut.boxes:
-        count(box.region, None)
+        times[index.numbers(source_box(grid, box.region))] += 1
     for (link, cell), _ in cut.fits:
-        count(fit_box(grid, link, cell), link)
+        times[index.numbers(source_box(grid, fit_box(grid, link, cell), link))] += 1
     return {
         "chunks": len(lattice),
         "chunks_computed": len(missing),
         "chunks_reused": len(lattice) - len(missing),
         "tasks": len(cut.boxes),
         "fits": len(cut.fits),
-        "bytes_read": read,
-        "bytes_touched": touched,
+        "bytes_read": int((times * index.sizes).sum()),
+        "bytes_touched": int(index.sizes[times > 0].sum()),
         "bytes_total": index.bytes,
-        "bytes_written": sum(footprint.bytes_in(grid.outline, lattice.region(cell)) for cell in missing),
+        "bytes_written": _bytes_written(grid, lattice, missing),
         "task_bytes": cut.memory,
         "budget_bytes": site.budget.task_bytes,
     }
 
 
-def sizes_of(outline: xr.Dataset) -> dict[str, int]:
-    """Lengths of the dimensions."""
-    return {str(dim): int(n) for dim, n in outline.sizes.items()}
+def _bytes_written(grid: CompiledGrid, lattice: Lattice, missing: list[Cell]) -> int:
+    """Bytes in memory of some chunks."""
+    if not missing:
+        return 0
+    cells = np.array(missing, np.int64).reshape(-1, len(lattice.dims))
+    steps = np.array(lattice.steps, np.int64)
+    lengths = np.minimum((cells + 1) * steps, lattice.sizes) - cells * steps
+    found = 0
+    for variable in grid.outline.data_vars.values():
+        axes = [lattice.dims.index(str(dim)) for dim in variable.dims]
+        found += int(lengths[:, axes].prod(axis=1).sum()) * int(variable.dtype.itemsize)
+    return found

@@ -130,7 +130,7 @@ def _grouped(missing: Collection[Cell], shape: tuple[int, ...]) -> dict[Cell, li
 def _box(
     grid: CompiledGrid, lattice: Lattice, cells: list[Cell], naming: Naming, known: frozenset[str]
 ) -> Box:
-    region = hull(lattice.region(cell) for cell in cells)
+    region = lattice.hull(cells)
     tiles = fits_under(grid, naming, region)
     inside = _fused(grid, region)
     fused = frozenset(tile for tile, name in tiles.items() if name not in known and tile in inside)
@@ -153,7 +153,7 @@ def _choose(
     grid: CompiledGrid, lattice: Lattice, missing: Collection[Cell], budget: int, slots: int
 ) -> tuple[int, ...]:
     """How many chunks along each dimension a task takes."""
-    extent = _extent(missing, lattice)
+    extent = _extent(missing)
     share = len(missing) / max(1, prod(high - low for low, high in extent))
     found: list[tuple[float, int, int, tuple[int, ...]]] = []
     least: tuple[int, Region] | None = None
@@ -192,13 +192,9 @@ def _fit_cost(grid: CompiledGrid, region: Region) -> int:
     return cost
 
 
-def _extent(missing: Collection[Cell], lattice: Lattice) -> tuple[tuple[int, int], ...]:
+def _extent(missing: Collection[Cell]) -> tuple[tuple[int, int], ...]:
     """Range of the missing chunks along each dimension."""
-    cells = list(missing)
-    return tuple(
-        (min(cell[axis] for cell in cells), max(cell[axis] for cell in cells) + 1)
-        for axis in range(len(lattice.dims))
-    )
+    return tuple((min(axis), max(axis) + 1) for axis in zip(*missing, strict=True))
 
 
 def _candidates(extent: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, ...]]:
@@ -225,7 +221,7 @@ def _middle(lattice: Lattice, extent: tuple[tuple[int, int], ...], shape: tuple[
         start = low + (n // 2 if n > 1 else 0) * k
         first.append(start)
         last.append(min(high, start + k) - 1)
-    return hull(lattice.region(tuple(cell)) for cell in (first, last))
+    return lattice.hull([tuple(first), tuple(last)])
 
 
 def _unevenness(

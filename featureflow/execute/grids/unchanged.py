@@ -86,7 +86,8 @@ def find_changed(
     if not told:
         return None
     naming = Naming(grid, cubes)
-    cells = frozenset(cell for cell, name in named.items() if naming.chunk(lattice.region(cell)) != name)
+    names = naming.chunks(lattice)
+    cells = frozenset(cell for cell, name in named.items() if names[cell] != name)
     fits = {
         name
         for i, link in enumerate(grid.links)

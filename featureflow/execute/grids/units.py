@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -49,6 +49,15 @@ class Lattice:
             dim: (i * step, min(size, (i + 1) * step))
             for dim, i, step, size in zip(self.dims, cell, self.steps, self.sizes, strict=True)
         }
+
+    def hull(self, cells: Collection[Cell]) -> Region:
+        """The smallest box around some cells."""
+        found: Region = {}
+        for dim, step, size, axis in zip(
+            self.dims, self.steps, self.sizes, zip(*cells, strict=True), strict=True
+        ):
+            found[dim] = min(axis) * step, min(size, (max(axis) + 1) * step)
+        return found
 
     def touching(self, region: Mapping[str, Span]) -> Iterator[Cell]:
         """Cells that have a position in a box; a dimension that the box does not have is taken whole."""

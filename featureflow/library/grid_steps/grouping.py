@@ -72,6 +72,10 @@ class GroupBy(GridStep):
             found[self.dim] = (min(found[self.dim][0], ends[0]), max(found[self.dim][1], ends[1]))
         return Needs(found)
 
+    def is_separable(self, cube: xr.Dataset, made: xr.Dataset) -> bool:  # noqa: ARG002
+        """Unless something keeps the dimension: then a range of it follows from groups and from times."""
+        return self.dim not in made.sizes
+
     def apply(
         self,
         block: Block,

@@ -150,8 +150,11 @@ class LearningStep(FittedStep):
 
     def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
         """The same region, and what was learned for it."""
-        sizes = self.fitted_outline(cube).sizes
-        fitted = {str(dim): region.get(str(dim), (0, int(size))) for dim, size in sizes.items()}
+        known, sizes = getattr(self, "_sizes", (None, {}))
+        if known is not cube:  # asked for each chunk of a grid
+            sizes = {str(dim): int(size) for dim, size in self.fitted_outline(cube).sizes.items()}
+            object.__setattr__(self, "_sizes", (cube, sizes))
+        fitted = {dim: region.get(dim, (0, size)) for dim, size in sizes.items()}
         return Needs(dict(region), fitted=fitted)
 
     def apply(
