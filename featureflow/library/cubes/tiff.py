@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -45,6 +46,7 @@ class TiffPart(FilePart):
             said = f"holds {len(file.series)} images of different kinds (shapes {shapes})"
             raise SourceError(f"{self.where}: {said}. Write each into a file of its own.")
         series = file.series[0]
+        _must_be_whole(file, series, self.where)
         stored = zarr.open_array(series.aszarr(level=0), mode="r")
         dims = self._dims(series)
         # pages that hold nothing are not stored, and a damaged one must not look like them: tifffile raises
@@ -67,6 +69,36 @@ class TiffPart(FilePart):
             return tuple(given)
         names = ["page" if axis in "IQ" else axis.lower() for axis in series.axes]
         return tuple(name if names.count(name) == 1 else f"{name}{i}" for i, name in enumerate(names))
+
+
+def _must_be_whole(file: Any, series: Any, where: str) -> None:
+    """Refuse a file that was cut off: its first pages alone look like a smaller image.
+
+    Pages are a chain, each with the place of the next, and the library that reads them takes one that leads nowhere for
+    the end. Stacks of one page say in their description how many images follow it.
+    """
+    handle, kind = file.filehandle, file.tiff
+    place, seen = int(file.pages.first.offset), set[int]()
+    while place and place not in seen:  # a damaged chain can lead back
+        handle.seek(place)
+        head = handle.read(kind.tagnosize)
+        n_tags = struct.unpack(kind.tagnoformat, head)[0] if len(head) == kind.tagnosize else 0
+        handle.seek(place + kind.tagnosize + n_tags * kind.tagsize)
+        after = handle.read(kind.offsetsize)
+        if not n_tags or len(after) != kind.offsetsize:
+            raise SourceError(
+                f"{where}: is cut off: its page {len(seen)} should be at byte {place:,} of {handle.size:,}. Restore "
+                "the file from a copy."
+            )
+        seen.add(place)
+        place = struct.unpack(kind.offsetformat, after)[0]
+    told = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
+    images = series.size // max(1, series.keyframe.size)
+    if told > images:
+        raise SourceError(
+            f"{where}: is cut off: it says that it holds {told:,} images, and there are {images:,}. Restore the file "
+            "from a copy."
+        )
 
 
 def _missing(page: Any, dtype: np.dtype[Any]) -> dict[str, Any]:

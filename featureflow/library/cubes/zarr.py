@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import BloscCodec
 
 from featureflow.core import storage
-from featureflow.core.errors import SourceError
+from featureflow.core.errors import CorruptionError, SourceError
 from featureflow.core.meter import spent
 from featureflow.library.cubes import decoding, handles, objects, zarr_stores
 from featureflow.library.cubes.contents import Contents, Stored, contents_of
@@ -34,12 +35,10 @@ class OpenZarr:
         with opening(where, url, "Zarr"), decoding.ALONE:
             store, prefix = zarr_stores.open_store(url)
             path = "/".join(part for part in (prefix, group.strip("/")) if part)
-            self.group = zarr.open_group(store, path=path, mode="r")
-            consolidated = self.group.metadata.consolidated_metadata is not None
-            raw = xr.open_zarr(
-                store, group=path or None, chunks=None, decode_cf=False, consolidated=consolidated
-            )
-            self.arrays: dict[str, Any] = {str(name): self.group[str(name)] for name in raw.variables}
+            raw = self._open(store, path)
+            blosc = tuple(f"{array.path}/" for array in self.arrays.values() if _has_blosc(array))
+            if blosc:
+                raw = self._open(zarr_stores.WholeBlosc(store, blosc), path)
             self.raw, self.decoded = raw, decoding.decode(raw, where)
         self.fills = {
             str(name): decoding.fill_of(variable, self.decoded.variables[name])
@@ -47,8 +46,25 @@ class OpenZarr:
         }
         self.version = _digest({name: _metadata(array) for name, array in self.arrays.items()})
 
+    def _open(self, store: Any, path: str) -> xr.Dataset:
+        group = zarr.open_group(store, path=path, mode="r")
+        consolidated = group.metadata.consolidated_metadata is not None
+        raw: xr.Dataset = xr.open_zarr(
+            store, group=path or None, chunks=None, decode_cf=False, consolidated=consolidated
+        )
+        self.arrays: dict[str, Any] = {str(name): group[str(name)] for name in raw.variables}
+        return raw
+
     def close(self) -> None:
         """Nothing is held but memory."""
+
+
+def _has_blosc(array: Any) -> bool:
+    """Whether chunks, or those in shards, are compressed by Blosc."""
+    return any(
+        isinstance(codec, BloscCodec) or getattr(codec, "codec_id", "") == "blosc"
+        for codec in array.compressors
+    )
 
 
 def _metadata(array: Any) -> dict[str, Any]:
@@ -159,6 +175,10 @@ def _pieces(
     found: list[Named] = []
     for at in itertools.product(*(range(len(each)) for each in spans)):
         bytes_there, version = there.get(key_of(at), (0, "absent"))
+        if not bytes_there and version != "absent":  # an empty shard reads as one that was never written
+            raise CorruptionError(
+                f"{storage.join(folder, key_of(at))}: the stored chunk is empty: cut off. Restore it from a copy."
+            )
         region = {dims[i]: spans[i][at[i]] for i in range(known)}
         identity = f"{prefix}:{'.'.join(map(str, at))}:{bytes_there}:{version}"
         found.append((identity, region, bytes_there, name))

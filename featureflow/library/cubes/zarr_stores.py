@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
 
 from featureflow.core import s3, storage
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
 _PAUSE = 0.2
+_BLOSC_HEADER = 16
 
 
 def open_store(url: str) -> tuple[Store, str]:
@@ -90,6 +91,47 @@ class Remote(WrapperStore[Any]):
             found = [each async for each in self._store.list_dir(prefix)]
         for each in found:
             yield each
+
+
+class WholeBlosc(WrapperStore[Any]):
+    """A store that refuses chunks of Blosc that are cut off: Blosc trusts their header, and reads past their end.
+
+    Parameters
+    ----------
+    folders
+        Keys of the arrays whose chunks, or parts of shards, are Blosc's.
+    """
+
+    def __init__(self, store: Any, folders: tuple[str, ...]) -> None:
+        super().__init__(store)
+        self.folders = folders
+
+    def _with_store(self, store: Any) -> WholeBlosc:
+        return type(self)(store, self.folders)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Read an object or a part of it; None if it is not there."""
+        found: Buffer | None = await self._store.get(key, prototype, byte_range)
+        if found is not None and key.startswith(self.folders) and not _is_metadata(key):
+            if isinstance(byte_range, RangeByteRequest):
+                told = byte_range.end - byte_range.start
+            else:
+                told = _told(found) if byte_range is None else 0
+            if len(found) < told:
+                raise ValueError(f"the chunk {key} has {len(found):,} bytes of {told:,}")
+        return found
+
+
+def _is_metadata(key: str) -> bool:
+    name = key.rpartition("/")[2]
+    return name == "zarr.json" or name.startswith(".z")
+
+
+def _told(chunk: Buffer) -> int:
+    """Bytes that a chunk of Blosc has by its header; the header's own if even that is cut off."""
+    return int.from_bytes(chunk[12:16].to_bytes(), "little") if len(chunk) >= _BLOSC_HEADER else _BLOSC_HEADER
 
 
 def _broken(error: Exception) -> bool:
