@@ -18,8 +18,8 @@ def built(kind: str, *, grids: float = 10.0, tables: float = 0.0, **compute: Any
     def stage(name: str, seconds: float, **more: Any) -> dict[str, Any]:
         return {
             "name": name, "where": "workers", "seconds": seconds, "available": 4 * seconds,
-            "spent": {kind: 4 * seconds}, "details": {}, "bytes": {}, "counts": {}, "driver": 0.0, "tasks": 40, "lost": 0, "longest": 0.1 * seconds,
-            "longest_label": f"{name}, time 0:100", **more,
+            "spent": {kind: 4 * seconds}, "details": {}, "bytes": {}, "counts": {}, "driver": 0.0, "tasks": 40,
+            "lost": 0, "longest": 0.1 * seconds, "longest_label": f"{name}, time 0:100", **more,
         }  # fmt: skip
 
     plan = {"name": "plan", "where": "driver", "seconds": 1.0, "waiting": 4.0, "spent": {"driver": 1.0}}
