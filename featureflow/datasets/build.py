@@ -26,8 +26,7 @@ from featureflow.execute.checks.checking import BoundCheck, bind, notes_folder
 from featureflow.execute.checks.judgement import judge_table
 from featureflow.execute.exchange.manifest import write_list
 from featureflow.execute.exchange.rekeying import file_of, reads_of, rekey_chunks
-from featureflow.execute.grids.stored import GridCube
-from featureflow.execute.grids.zone_rows import tabular
+from featureflow.execute.grids.zone_rows import gridded, tabular
 from featureflow.execute.inputs import Readable
 from featureflow.execute.planner import BuildPlan
 from featureflow.execute.publish import publish_table
@@ -178,7 +177,7 @@ class DatasetBuild:
             if labels is not None and labels.cube is not None and labels.name == name:
                 found[name] = labels.cube
             else:
-                found[name] = for_tasks(gridded(source(name)))
+                found[name] = gridded(source(name))
         return found
 
     def _read_spine(self, readable: Readable) -> tuple[list[SpineFile], tuple[int, int] | None]:
@@ -275,7 +274,7 @@ class DatasetBuild:
         self, one: JoinPlan, lookup: GridLookup, right: Readable | Cube, files: list[SpineFile], n_pieces: int
     ) -> str:
         """Look all rows up in a grid; returns the list of the answers' files."""
-        mark, cube = self.plan.inputs[lookup.right.name], for_tasks(gridded(right))
+        mark, cube = self.plan.inputs[lookup.right.name], gridded(right)
         routing = PointRouting(lookup, cube, mark, self.dataset.time, one.n_buckets, self.folder)
         return look_up_rows(self.site, self.name, routing, files, (self.plan.piece_rows, n_pieces))
 
@@ -355,24 +354,6 @@ class DatasetBuild:
         found = state.record["statistics"]
         nulls.update({name: one["nulls"] for name, one in found.items() if "nulls" in one})
         return dataset_summary(state.record["dataset"], nulls, state.info.rows)
-
-
-def gridded(found: Readable | Cube) -> Cube:
-    """An input as arrays.
-
-    Raises
-    ------
-    TableError
-        If it is rows.
-    """
-    if isinstance(found, Readable):
-        raise TableError("rows were given where a grid is needed. This is a mistake in featureflow.")
-    return found
-
-
-def for_tasks(cube: Cube) -> Cube:
-    """Only what tasks need of a grid."""
-    return cube.for_tasks() if isinstance(cube, GridCube) else cube
 
 
 def prepare(dataset: CompiledDataset, plan: BuildPlan, *, full: bool) -> DatasetBuild:

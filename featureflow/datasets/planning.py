@@ -244,10 +244,7 @@ def _plan_join(
 
 def _plan_points(dataset: CompiledDataset, join: GridLookup, rows: int, site: Site) -> JoinPlan:
     """Buckets of a look-up in a grid: a row takes its positions and values at every corner, a task one chunk."""
-    output = sum(row_bytes(kind) for kind in join.types)
-    places = 8 * (len(join.at) + 2)
-    per_row = 3 * frame_row_bytes(dataset.spine.columns, join.left_keys) + 64
-    per_row += join.n_corners * (2 * places + 2 * output) + 2 * output
+    per_row = 3 * frame_row_bytes(dataset.spine.columns, join.left_keys) + 64 + join.row_bytes
     plan = JoinPlan(join, 1, 0, per_row, 3 * join.chunk_bytes)
     limit = max(min(TASK_BYTES, site.budget.task_bytes) - plan.fixed_bytes, 1)
     wanted = -(-rows * per_row // limit)

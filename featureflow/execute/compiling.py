@@ -74,8 +74,7 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     gridded = _compile_grids(loaded, grids, problems) if grids else {}
     inputs |= _zones(gridded)
     problems += _wrong_grid_checks(loaded, gridded)
-    upstream = {name: grid.definition_hash for name, grid in gridded.items()}
-    compiled = compile_tables(loaded, inputs, tables, problems, upstream)
+    compiled = compile_tables(loaded, inputs, tables, problems, gridded)
     cubes = _label_cubes(loaded, datasets)
     made = compile_datasets(loaded, inputs, compiled, datasets, problems, gridded, cubes)
     problems += _wrong_checks(

@@ -28,7 +28,8 @@ from featureflow.execute.table_build import is_bucketed
 from featureflow.observe.plans import describe_build, plan_html
 from featureflow.plan.columns import as_input
 from featureflow.plan.compile_dataset import spine_name
-from featureflow.plan.nodes import CompiledTable
+from featureflow.plan.grid_lookups import GridLookup
+from featureflow.plan.nodes import CompiledTable, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.scan import ScannedSource
 from featureflow.plan.slices import NULL_SLICE, Slice
@@ -108,6 +109,11 @@ class PlannedGrids:
     cubes: dict[str, GridCube] = field(default_factory=dict)
     pieces: dict[str, list[Piece]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def cube(self, name: str) -> GridCube:
+        """A grid, as it is planned or published."""
+        made = next((build for build in self.builds if build.name == name), None)
+        return self.cubes[name] if made is None else made.cube()
 
 
 class Planner:
@@ -230,7 +236,7 @@ class Planner:
 
     def _plan_table(self, table: CompiledTable, *, full: bool, only: tuple[int, int] | None) -> TablePlan:
         events = self._pieces[table.source.name]
-        rights = [self._pieces[lookup.right.name] for lookup in table.lookups]
+        rights = [self._right(lookup) for lookup in table.lookups]
         state = self._state(table.name)
         current = (
             None
@@ -250,12 +256,24 @@ class Planner:
         self._look_for_whole_parts(plan)
         return replace(plan, estimate=self._estimate(plan, events, rights, foot))
 
+    def _right(self, lookup: Lookup | GridLookup) -> list[Piece]:
+        """Pieces of what a table looks up; of a grid those that this look-up can see, by the times of rows."""
+        if isinstance(lookup, Lookup):
+            return self._pieces[lookup.right.name]
+        from featureflow.execute.grids.sampling import sampled_pieces
+
+        return sampled_pieces(self._grids.cube(lookup.right.name), lookup)
+
     def _look_for_whole_parts(self, plan: TablePlan) -> None:
         """Warn of what a task must read as a whole and may be too large for it; refuse what surely is."""
         table = plan.table
         inputs = [
             (table.source, columns_needed(table), table.keys, table.lookback_us, plan.base),
-            *((each.right, each.needed, each.right_keys, each.reach_us, None) for each in table.lookups),
+            *(
+                (each.right, each.needed, each.right_keys, each.reach_us, None)
+                for each in table.lookups
+                if isinstance(each, Lookup)
+            ),
         ]
         for found, columns, keys, reach, base in inputs:
             readable = self._sources.get(found.name) if plan.missing else None
@@ -272,6 +290,7 @@ class Planner:
         size = sum(
             lookup_bytes(lookup, pieces) // (n_buckets if is_bucketed(table, lookup) else 1)
             for lookup, pieces in zip(table.lookups, rights, strict=True)
+            if isinstance(lookup, Lookup)
         )
         return footprint(table, columns_needed(table), size)
 

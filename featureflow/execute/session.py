@@ -14,6 +14,7 @@ import pyarrow as pa
 
 import featureflow
 from featureflow.contracts.check import CheckResult
+from featureflow.contracts.cube import Cube
 from featureflow.core.conditional import refuse_without
 from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.meter import spent
@@ -38,6 +39,8 @@ from featureflow.execute.table_build import TableBuild, table_output
 from featureflow.observe.bottleneck import bottleneck_line
 from featureflow.observe.report import RunReport, StageReport, TableOutcome, with_shares
 from featureflow.plan.columns import as_input
+from featureflow.plan.grid_lookups import GridLookup
+from featureflow.plan.nodes import Lookup
 from featureflow.plan.slices import Slice
 from featureflow.spec.load import LoadedProject
 from featureflow.tables.commit import Published
@@ -186,7 +189,7 @@ class Session:
         run = TableBuild(
             plan,
             self._rows(table.source.name),
-            [self._rows(lookup.right.name) for lookup in table.lookups],
+            [self._right(lookup) for lookup in table.lookups],
             self._site,
             checks,
         )
@@ -205,6 +208,13 @@ class Session:
         from featureflow.execute.grids.zone_rows import tabular
 
         return tabular(found)
+
+    def _right(self, lookup: Lookup | GridLookup) -> Readable | Cube:
+        """What a table looks up: rows, or a grid."""
+        if isinstance(lookup, Lookup):
+            return self._rows(lookup.right.name)
+        cube: Cube = self._input(lookup.right.name)
+        return cube
 
     def _input(self, name: str) -> Any:
         made = next((grid for grid in self._plan.grids if grid.name == name), None)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from featureflow.core.errors import PlanError
 from featureflow.execute.stages import Base, Piece, PieceIndex
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Lookup
 from featureflow.plan.slices import NULL_SLICE, Slice
 
@@ -140,11 +141,11 @@ class Footprint:
     held
         What is kept of each event beside it: codes, times, values, validity, sums.
     bins
-        What is kept of each output row until its features are there: bounds of the windows.
+        What is kept of each output row until its features are there: bounds of the windows, places on grids.
     output
         An output row.
     fixed
-        Right sides of look-ups.
+        Right sides of look-ups; the chunks of a grid that are read together.
     texts
         How many columns of variable length there are: their width is a guess until they are loaded.
     """
@@ -187,12 +188,13 @@ def footprint(table: CompiledTable, columns: tuple[str, ...], rights_bytes: int)
     types = (
         pl.DataFrame(schema={name: table.source.columns[name] for name in columns}).to_arrow().schema.types
     )
+    grids = [lookup for lookup in table.lookups if isinstance(lookup, GridLookup)]
     return Footprint(
         row=sum(row_bytes(kind) for kind in types),
         held=HELD_BYTES + SERIES_BYTES * len(numeric),
-        bins=2 * _BIN_BYTES,
+        bins=2 * _BIN_BYTES + max((lookup.row_bytes for lookup in grids), default=0),
         output=sum(row_bytes(field.type) for field in table.schema),
-        fixed=3 * rights_bytes,
+        fixed=3 * (rights_bytes + max((lookup.chunk_bytes for lookup in grids), default=0)),
         texts=sum(is_wide(kind) for kind in types),
     )
 

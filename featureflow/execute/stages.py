@@ -18,6 +18,7 @@ import numpy as np
 
 from featureflow.core.fingerprints import fingerprint
 from featureflow.execute.windows.grid import last_tick, tick_bounds
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable
 from featureflow.plan.slices import NULL_SLICE, Slice, merge_ranges, slice_at, slices_of_ranges
 
@@ -325,6 +326,9 @@ def _mark(
     content: dict[str, Any] = {"table": identity, "slice": part.label}
     if part == NULL_SLICE:
         content["events"] = sorted(p.id for p in source.without_time)
+        looked_up = [sorted(p.id for p in index.without_time) for _, index in _of_grids(table, rights)]
+        if any(looked_up):  # a grid without times is the same for rows without one
+            content["rights"] = looked_up
         return fingerprint(content)
     first = None if reach is None else part.start_us - reach
     content["events"] = source.names(first, part.end_us - 1)
@@ -337,6 +341,11 @@ def _mark(
     if table.grid is not None and first_tick is not None and final_tick is not None:
         content["ticks"] = [max(first_tick, part.start_us), min(final_tick, part.end_us - 1)]
     return fingerprint(content)
+
+
+def _of_grids(table: CompiledTable, rights: list[PieceIndex]) -> list[tuple[GridLookup, PieceIndex]]:
+    pairs = zip(table.lookups, rights, strict=True)
+    return [(lookup, index) for lookup, index in pairs if isinstance(lookup, GridLookup)]
 
 
 def _explain(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from featureflow.contracts.cube import Cube
 from featureflow.core.errors import TableError
 from featureflow.core.storage import is_local
 from featureflow.execute.checks.checking import BoundCheck, notes_folder
@@ -22,6 +23,7 @@ from featureflow.execute.sizing import (
 from featureflow.execute.stages import Base, TablePlan, needed_pieces
 from featureflow.execute.task import Task
 from featureflow.execute.windows.window_task import (
+    GridSide,
     Room,
     Run,
     Side,
@@ -31,6 +33,7 @@ from featureflow.execute.windows.window_task import (
     note_name,
     unit_path,
 )
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import Slice
@@ -46,7 +49,7 @@ class TableBuild:
         self,
         plan: TablePlan,
         source: Readable,
-        rights: list[Readable],
+        rights: list[Readable | Cube],
         site: Site,
         checks: tuple[BoundCheck, ...],
     ) -> None:
@@ -103,13 +106,9 @@ class TableBuild:
             self.table.lookback_us,
             self.plan.base,
         )
-        sides = []
-        for lookup, right in zip(self.table.lookups, self.rights, strict=True):
-            bucketed = is_bucketed(self.table, lookup)
-            keys, buckets = (lookup.right_keys, self.plan.n_buckets) if bucketed else (lookup.right_keys, 1)
-            manifest, _ = self._rekey(right, lookup.right, lookup.needed, keys, buckets, lookup.reach_us)
-            sides.append(Side(manifest, bucketed))
-        tasks = list(self._run_tasks(todo, events, tuple(sides), counts))
+        pairs = zip(self.table.lookups, self.rights, strict=True)
+        sides = tuple(self._side(lookup, right) for lookup, right in pairs)
+        tasks = list(self._run_tasks(todo, events, sides, counts))
         stage = f"{self.table.name}: compute"
         self.site.progress.stage(stage, len(tasks))
 
@@ -123,6 +122,18 @@ class TableBuild:
 
         self.site.run(tasks, done)
         drop_old_states(self.plan, self.source.pieces(), self.url)
+
+    def _side(self, lookup: Lookup | GridLookup, right: Readable | Cube) -> Side | GridSide:
+        if isinstance(lookup, Lookup) and isinstance(right, Readable):
+            bucketed = is_bucketed(self.table, lookup)
+            n_buckets = self.plan.n_buckets if bucketed else 1
+            manifest, _ = self._rekey(
+                right, lookup.right, lookup.needed, lookup.right_keys, n_buckets, lookup.reach_us
+            )
+            return Side(manifest, bucketed)
+        from featureflow.execute.grids.zone_rows import gridded
+
+        return GridSide(gridded(right))
 
     def _rekey(
         self,
@@ -140,7 +151,11 @@ class TableBuild:
         return rekey_chunks(self.site, self.table.name, readable, found, columns, keys, n_buckets, chunks)
 
     def _run_tasks(
-        self, todo: dict[int, tuple[Slice, ...]], events: str, sides: tuple[Side, ...], counts: list[int]
+        self,
+        todo: dict[int, tuple[Slice, ...]],
+        events: str,
+        sides: tuple[Side | GridSide, ...],
+        counts: list[int],
     ) -> Iterator[Task]:
         sizes = RunSizes.of(
             self.table,
@@ -187,8 +202,9 @@ class TableBuild:
     def _footprint(self) -> Footprint:
         size = 0
         for lookup, right in zip(self.table.lookups, self.rights, strict=True):
-            share = self.plan.n_buckets if is_bucketed(self.table, lookup) else 1
-            size += lookup_bytes(lookup, right.pieces()) // share
+            if isinstance(lookup, Lookup) and isinstance(right, Readable):
+                share = self.plan.n_buckets if is_bucketed(self.table, lookup) else 1
+                size += lookup_bytes(lookup, right.pieces()) // share
         return footprint(self.table, columns_needed(self.table), size)
 
     def _collect(self) -> list[tuple[Slice, StagedFile]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -14,12 +14,17 @@ from featureflow.core.expressions import compile_condition
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.types import parse_type, to_polars
 from featureflow.plan.columns import ColumnBuilder, Path, no_column
+from featureflow.plan.compile_grid_lookup import compile_grid_lookup
 from featureflow.plan.definition import table_definition
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Derived, Feature, Grid, Input, Lookup, Series, Window
 from featureflow.spec.dependencies import dependency_order
 from featureflow.spec.load import LoadedProject
 from featureflow.spec.models import AggregateEntry, Every, Project
 from featureflow.spec.names import output_columns
+
+if TYPE_CHECKING:
+    from featureflow.plan.grid_nodes import CompiledGrid
 
 
 def compile_tables(
@@ -27,7 +32,7 @@ def compile_tables(
     sources: dict[str, Input],
     names: list[str],
     problems: list[Problem],
-    upstream: Mapping[str, str] | None = None,
+    grids: Mapping[str, CompiledGrid] | None = None,
 ) -> dict[str, CompiledTable]:
     """Compile feature tables in the order in which they can be built.
 
@@ -41,14 +46,14 @@ def compile_tables(
         Tables to compile, with all that they build on.
     problems
         Gets every mistake; a table with one, and what builds on it, is left out.
-    upstream
-        Definition hashes of grids.
+    grids
+        The grids that they build on or look up.
     """
     compiled: dict[str, CompiledTable] = {}
     for name in dependency_order(loaded.project):
         if name not in names:
             continue
-        table = _TableCompiler(loaded, name, sources, compiled, problems, upstream or {}).compile()
+        table = _TableCompiler(loaded, name, sources, compiled, problems, grids or {}).compile()
         if table is not None:
             compiled[name] = table
     return compiled
@@ -64,7 +69,7 @@ class _TableCompiler(ColumnBuilder):
         sources: dict[str, Input],
         tables: dict[str, CompiledTable],
         problems: list[Problem],
-        upstream: Mapping[str, str],
+        grids: Mapping[str, CompiledGrid],
     ) -> None:
         spec = loaded.project.features[name]
         super().__init__(
@@ -75,7 +80,7 @@ class _TableCompiler(ColumnBuilder):
             problems,
             None if spec.at == "events" else spec.keys,
         )
-        self.name, self.spec, self.upstream = name, spec, upstream
+        self.name, self.spec, self.grids = name, spec, grids
         self.project: Project = loaded.project
 
     def compile(self) -> CompiledTable | None:
@@ -94,7 +99,8 @@ class _TableCompiler(ColumnBuilder):
         schema = self.arrow_schema()
         if schema is None:
             return None
-        upstream = {name: table.definition_hash for name, table in self.tables.items()} | dict(self.upstream)
+        upstream = {name: table.definition_hash for name, table in self.tables.items()}
+        upstream |= {name: grid.definition_hash for name, grid in self.grids.items()}
         folder = os.path.abspath(self.loaded.root)
         definition = table_definition(self.project, self.name, upstream, folder)
         return CompiledTable(
@@ -206,17 +212,19 @@ class _TableCompiler(ColumnBuilder):
         hop = rule.tail_hop.microseconds if rule.tail_hop else None
         return Window(length.microseconds, rule.closed, rule.delay.microseconds or 0, hop, str(length))
 
-    def _lookups(self, source: Input) -> list[Lookup]:
-        found = []
+    def _lookups(self, source: Input) -> list[Lookup | GridLookup]:
+        found: list[Lookup | GridLookup | None] = []
         for i, spec in enumerate(self.spec.lookup):
             path: Path = ("lookup", i)
-            right = self.input(spec.from_)
-            if right is None:
+            if spec.at:
+                if spec.from_ in self.grids:
+                    grid = self.grids[spec.from_]
+                    found.append(compile_grid_lookup(self, source, source.time, spec, grid, path))
                 continue
-            node = self.lookup(source, spec, right, path)
-            if node is not None:
-                found.append(node)
-        return found
+            right = self.input(spec.from_)
+            if right is not None:
+                found.append(self.lookup(source, spec, right, path))
+        return [node for node in found if node is not None]
 
     def _derived(self) -> list[Derived]:
         found = self.derive(self.spec.derive)
@@ -253,7 +261,7 @@ class _TableCompiler(ColumnBuilder):
             return
         needy = [
             ("aggregate", "windows need", bool(self.spec.aggregate)),
-            ("lookup", "look-ups need", bool(self.spec.lookup)),
+            ("lookup", "look-ups need", any(not lookup.at for lookup in self.spec.lookup)),
             ("at", "a time grid needs", self.spec.every is not None),
         ]
         dated = "partition" in self.spec.model_fields_set and self.spec.partition != "none"

@@ -115,6 +115,10 @@ def _check_places(
             builder.tell(at, f"{grid.name!r} has no dimension {dim!r}. {did_you_mean(dim, known)}")
         elif column not in rows.columns:
             builder.tell(at, no_column(column, rows))
+        elif builder.left_keys is not None and column not in builder.left_keys:
+            builder.tell(
+                at, f"{column!r} is no key of the table; at a time grid a look-up can only start from keys."
+            )
         else:
             kind = rows.columns[column]
             problem = axis_problem(grid.outline, dim, pl.Float64() if kind.is_decimal() else kind)

@@ -15,6 +15,7 @@ from featureflow.core.expressions import compile_expression
 from featureflow.core.types import to_polars
 from featureflow.plan.columns import ColumnBuilder, Path, no_column
 from featureflow.plan.dataset_nodes import Use, WindowJoin
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Derived, Input, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.spec.datasets import UsedTable
@@ -238,8 +239,10 @@ def _closure(wanted: Sequence[str], table: CompiledTable) -> set[str]:
     return needed
 
 
-def _moved(lookup: Lookup, reachable: dict[str, str]) -> Lookup:
+def _moved(lookup: Lookup | GridLookup, reachable: dict[str, str]) -> Lookup | GridLookup:
     """A table's look-up, from the spine's columns."""
+    if isinstance(lookup, GridLookup):
+        return replace(lookup, at=tuple((dim, reachable[column]) for dim, column in lookup.at))
     return replace(lookup, left_keys=tuple(reachable[key] for key in lookup.left_keys))
 
 

@@ -77,7 +77,7 @@ class Use:
 
     table: str
     windows: WindowJoin | None
-    lookups: tuple[Lookup, ...]
+    lookups: tuple[Lookup | GridLookup, ...]
     derived: tuple[Derived, ...]
     carried: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]

@@ -65,9 +65,15 @@ class GridLookup:
         return 1 << len(self.at) if self.method == "linear" else 1
 
     @property
-    def reach_us(self) -> int | None:
-        """How far before a row's time the step can be; None without a ttl."""
-        return self.ttl_us
+    def reach_us(self) -> int:
+        """Nothing: pieces of a grid say themselves at which times of rows they are looked up."""
+        return 0
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row takes while it is looked up: positions, weights and values at every corner, and the answer."""
+        output = sum(max(1, int(kind.bit_width) // 8) for kind in self.types)
+        return self.n_corners * (16 * (len(self.at) + 2) + 2 * output) + 2 * output
 
 
 def value_type(dtype: np.dtype, method: Method = "nearest") -> pa.DataType | None:

@@ -6,12 +6,15 @@ Nothing in here knows files. A node can be pickled to a worker, and written into
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import pyarrow as pa
 
 from featureflow.plan.slices import Partition
+
+if TYPE_CHECKING:
+    from featureflow.plan.grid_lookups import GridLookup
 
 Closed = Literal["left", "right", "both", "none"]
 
@@ -161,7 +164,7 @@ class CompiledTable:
     grid: Grid | None
     keep: tuple[str, ...]
     features: tuple[Feature, ...]
-    lookups: tuple[Lookup, ...]
+    lookups: tuple[Lookup | GridLookup, ...]
     derived: tuple[Derived, ...]
     partition: Partition
     checks: tuple[Any, ...]

@@ -172,6 +172,11 @@ class Lookup(SpecModel):
             raise Misplaced(("columns",), "is empty; it needs at least one.", at_key=False)
         return self
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether it takes every variable of a grid, whatever these are."""
+        return bool(self.at) and not self.columns
+
     def output(self, column: str) -> str:
         """Name that a column of the other table has here."""
         return f"{self.prefix}{column}"

@@ -72,6 +72,19 @@ def tabular(found: Readable | Cube) -> Readable:
     return found
 
 
+def gridded(found: Readable | Cube) -> Cube:
+    """An input as arrays, with only what tasks need of it.
+
+    Raises
+    ------
+    TableError
+        If it is rows.
+    """
+    if isinstance(found, Readable):
+        raise TableError("rows were given where a grid is needed. This is a mistake in featureflow.")
+    return found.for_tasks() if isinstance(found, GridCube) else found
+
+
 def _microseconds(times: np.ndarray) -> list[int]:
     found: list[int] = times.astype("M8[us]").astype(np.int64).tolist()
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from featureflow.contracts.cube import Cube
 from featureflow.core.meter import spending
 from featureflow.core.storage import join, write_atomic
 from featureflow.execute.checks.checking import BoundCheck, failing_rows, findings
@@ -39,6 +40,7 @@ from featureflow.execute.windows.lifetime import (
 from featureflow.execute.windows.lookups import look_up
 from featureflow.execute.windows.sorted_rows import NO_TIME, SortedRows, column, microseconds, sort_rows
 from featureflow.kernels.gather import split_rows, take_rows
+from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Lookup
 from featureflow.plan.required import columns_needed
 from featureflow.plan.slices import NULL_SLICE, Slice
@@ -66,6 +68,13 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
+class GridSide:
+    """A grid that rows are looked up in: a task reads the chunks that its rows lie in."""
+
+    cube: Cube = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Adjacent units of one bucket that one task computes.
 
@@ -79,7 +88,7 @@ class Run:
     bucket: int
     units: tuple[Unit, ...]
     events: str
-    rights: tuple[Side, ...]
+    rights: tuple[Side | GridSide, ...]
     first_tick: int | None
     last_tick: int | None
     checks: tuple[BoundCheck, ...]
@@ -312,10 +321,26 @@ def _finish(
     part.states(rows, evaluator.events)
     for lookup, side in zip(table.lookups, run.rights, strict=True):
         left = [column(carried, key) for key in lookup.left_keys]
-        found = look_up(lookup, left, times, part.right(lookup, side, left))
         names.extend(name for _, name in lookup.columns)
-        arrays.extend(found)
+        arrays.extend(_looked_up(lookup, side, left, times, part))
     return derive_columns(pa.table(arrays, names=names), table.derived)
+
+
+def _looked_up(
+    lookup: Lookup | GridLookup,
+    side: Side | GridSide,
+    left: list[pa.Array],
+    times: NDArray[np.int64],
+    part: Part,
+) -> list[pa.Array]:
+    """Answers of one look-up; see `look_up` and `look_up_points`."""
+    if isinstance(lookup, Lookup) and isinstance(side, Side):
+        return look_up(lookup, left, times, part.right(lookup, side, left))
+    if not isinstance(lookup, GridLookup) or not isinstance(side, GridSide):
+        raise TypeError(f"{lookup.place}: a look-up of a table needs rows, one of a grid a cube")
+    from featureflow.execute.grids.points import look_up_points
+
+    return look_up_points(lookup, side.cube, dict(zip(lookup.left_keys, left, strict=True)), times)
 
 
 def _write_states(run: Run, rows: SortedRows, columns: Columns) -> None:

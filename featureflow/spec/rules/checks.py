@@ -29,7 +29,7 @@ def check_rules(scope: Scope) -> Iterator[Finding]:
             yield from _entry(("sources", name, "checks", i), entry, complete=scope.complete("sources", name))
             yield from _freshness(("sources", name, "checks", i), entry, source.time)
     for name, feature in scope.project.features.items():
-        known = scope.columns_of(name) if scope.complete("features", name) else None
+        known = scope.columns_of(name) if scope.knows_columns(name) else None
         if not scope.has_table(feature.source):
             known = None  # its time column is not known
         for i, entry in enumerate(feature.checks):

@@ -11,18 +11,17 @@ from featureflow.spec.ops import OPS
 from featureflow.spec.paths import Path
 from featureflow.spec.resolve import keys_of_use
 from featureflow.spec.rules.aggregates import bad_name
-from featureflow.spec.rules.patches import grid_lookup
 from featureflow.spec.rules.scope import Scope
 from featureflow.spec.rules.sources import format_findings
 from featureflow.spec.rules.tables import (
     dropped_message,
+    looked_up,
     lookup_has_time,
     one_lookup,
     unknown_reference,
 )
 from featureflow.spec.suggest import did_you_mean
 
-_AT = "Say where a row is on it: at: {lat: latitude, lon: longitude}."
 _PATCHES = "For patches of a grid write grid: and patch:."
 #: what belongs to labels of later events
 _OF_EVENTS = ("op", "horizon", "gap", "keys", "where", "fill_empty")
@@ -38,16 +37,11 @@ def dataset_rules(scope: Scope) -> Iterator[Finding]:
             yield from _use(scope, (*path, "features", i), used, dataset.spine)
         for i, lookup in enumerate(dataset.lookup):
             place = (*path, "lookup", i)
+            yield from looked_up(scope, place, lookup)
             if lookup.at:
-                yield from grid_lookup(scope, place, lookup)
                 at = {(*place, "at", dim): column for dim, column in lookup.at.items()}
                 yield from _of_spine(scope, at, dataset.spine)
                 continue
-            if "method" in lookup.model_fields_set:
-                yield Finding(
-                    (*place, "method"), "is for look-ups of grids. Add at:, or remove it.", at_key=True
-                )
-            yield from unknown_reference(scope, (*place, "from"), lookup.from_, advice=_AT)
             yield from lookup_has_time(scope, (*place, "from"), lookup.from_)
             yield from one_lookup(scope, place, lookup)
             keys = {(*place, "keys", left): left for left in lookup.keys}

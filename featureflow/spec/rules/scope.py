@@ -53,9 +53,14 @@ class Scope:
         return grid is not None and grid.is_zonal
 
     def knows_columns(self, name: str) -> bool:
-        """Whether the spec alone tells all columns of a feature table: of zones the name of their time is not in it."""
-        known = name in self.project.features and self.complete("features", name)
-        return known and grid_behind(self.project, name) is None
+        """Whether the spec alone tells all columns of a feature table.
+
+        Of zones the name of their time is not in it, and of a grid that is looked up its variables may not be.
+        """
+        feature = self.project.features.get(name)
+        if feature is None or not self.complete("features", name) or grid_behind(self.project, name):
+            return False
+        return not any(lookup.takes_all for lookup in feature.lookup)
 
     def time_of(self, name: str) -> str | None:
         """Name of the time column of a source or feature table; None if it has none, or is unknown."""
@@ -73,7 +78,8 @@ class Scope:
         """All columns that a spine's rows have; None if only its files tell."""
         if spine.source not in self.project.features or not self.complete("features", spine.source):
             return None
-        return self.columns_of(spine.source) if self.has_table(spine.source) else None
+        known = self.has_table(spine.source) and self.knows_columns(spine.source)
+        return self.columns_of(spine.source) if known else None
 
     def placed_columns(self, name: str) -> list[tuple[str, Path]]:
         """Columns of a feature table with their places in it; see :func:`table_columns`."""
@@ -88,7 +94,8 @@ class Scope:
         spine, tables = dataset.spine, [used.table for used in dataset.features]
         if spine.columns is None and self.columns_of_spine(spine) is None:
             return None
-        read = all(self.complete("features", table) and self.has_table(table) for table in tables)
+        read = all(self.knows_columns(table) and self.has_table(table) for table in tables)
+        read = read and not any(lookup.takes_all for lookup in dataset.lookup)
         if not read or not self.complete("datasets", name) or not self.knows_time(spine):
             return None
         placed = dataset_columns(dataset, self.time_of_spine(spine), self.columns_if_table)

@@ -8,8 +8,12 @@ from featureflow.spec.dependencies import ancestors, find_cycles
 from featureflow.spec.messages import Finding
 from featureflow.spec.models import Feature, Lookup
 from featureflow.spec.paths import Path
+from featureflow.spec.rules.patches import grid_lookup
 from featureflow.spec.rules.scope import Scope
 from featureflow.spec.suggest import did_you_mean
+
+#: what to do with a grid where a table is looked up
+AT = "Say where a row is on it: at: {lat: latitude, lon: longitude}."
 
 
 def names_once(scope: Scope) -> Iterator[Finding]:
@@ -28,15 +32,19 @@ def names_once(scope: Scope) -> Iterator[Finding]:
 def references_exist(scope: Scope) -> Iterator[Finding]:
     """``source`` and ``from`` name a source or a feature table."""
     for name, feature in scope.project.features.items():
-        found: list[tuple[Path, str]] = [(("features", name, "source"), feature.source)]
-        found += [(("features", name, "lookup", i, "from"), x.from_) for i, x in enumerate(feature.lookup)]
-        for path, reference in found:
-            advice = "Look grids up in a dataset." if "lookup" in path else ""
-            yield from unknown_reference(scope, path, reference, advice=advice)
+        yield from unknown_reference(scope, ("features", name, "source"), feature.source)
         for i, lookup in enumerate(feature.lookup):
-            if lookup.at:
-                place: Path = ("features", name, "lookup", i, "at")
-                yield Finding(place, "places on grids are looked up in datasets. Remove it.", at_key=True)
+            yield from looked_up(scope, ("features", name, "lookup", i), lookup)
+
+
+def looked_up(scope: Scope, path: Path, lookup: Lookup) -> Iterator[Finding]:
+    """What a look-up names: with ``at`` a grid, otherwise a source or a feature table."""
+    if lookup.at:
+        yield from grid_lookup(scope, path, lookup)
+        return
+    if "method" in lookup.model_fields_set:
+        yield Finding((*path, "method"), "is for look-ups of grids. Add at:, or remove it.", at_key=True)
+    yield from unknown_reference(scope, (*path, "from"), lookup.from_, advice=AT)
 
 
 def unknown_reference(scope: Scope, path: Path, reference: str, *, advice: str = "") -> Iterator[Finding]:
@@ -96,7 +104,7 @@ def time_where_needed(scope: Scope) -> Iterator[Finding]:
             what = f"the time of its source {feature.source!r}, which has none. Add time: to the source."
             if feature.aggregate:
                 yield Finding((*path, "aggregate"), f"windows need {what}", at_key=True)
-            if feature.lookup:
+            if any(not lookup.at for lookup in feature.lookup):
                 yield Finding((*path, "lookup"), f"look-ups need {what}", at_key=True)
             if feature.every is not None:
                 yield Finding((*path, "at"), f"a time grid needs {what}")
@@ -140,7 +148,9 @@ def lookups_match(scope: Scope) -> Iterator[Finding]:
     for name, feature in scope.project.features.items():
         for i, lookup in enumerate(feature.lookup):
             path: Path = ("features", name, "lookup", i)
-            if not lookup.keys and not lookup.at and lookup.from_ in scope.project.sources:
+            if lookup.at:
+                continue
+            if not lookup.keys and lookup.from_ in scope.project.sources:
                 message = (
                     f"missing field 'keys'. A source has no keys of its own; write keys: {{column of this table: "
                     f"column of {lookup.from_}}}."
