@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from featureflow.core.storage import RawFile
+from featureflow.core.raw_files import RawFile
 
 
 @dataclass(frozen=True, slots=True)

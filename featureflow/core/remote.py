@@ -34,7 +34,7 @@ _STREAM_BYTES = 32 << 20
 class RangeCache(Protocol):
     """Ranges of remote objects on a disk of this host; :func:`fetch_ranges` asks it first and fills it.
 
-    ``version`` is :attr:`featureflow.core.storage.RawFile.version`, or "" for an object that never changes under its
+    ``version`` is :attr:`featureflow.core.raw_files.RawFile.version`, or "" for an object that never changes under its
     name. Ranges are those that were asked for (column chunks, tails), not the requests that they were merged into.
     The cache meters what it reads (``nvme read``). Errors of its disk are its own business: it gives None, or keeps
     nothing.
@@ -64,7 +64,7 @@ def fetch_ranges(url: str, version: str, ranges: Sequence[Range]) -> list[bytes]
     Parameters
     ----------
     version
-        What the object was when it was listed (:attr:`featureflow.core.storage.RawFile.version`); "" if it never
+        What the object was when it was listed (:attr:`featureflow.core.raw_files.RawFile.version`); "" if it never
         changes under its name. An ``etag:`` is compared with the object's.
     ranges
         In any order, also touching or overlapping ones.

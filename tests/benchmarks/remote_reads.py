@@ -106,7 +106,8 @@ def part(client: str, path: str, columns: list[str] | None, groups: list[int] | 
         )
         return sum(frame.slice(g * rows, rows).collect().height for g in groups) * len(columns or ())
     if client == "featureflow":
-        from featureflow.core.storage import RawFile, size_of
+        from featureflow.core.raw_files import RawFile
+        from featureflow.core.storage import size_of
         from featureflow.library.sources.parquet import Parquet
 
         file = RawFile(path, size_of(path), "")

@@ -13,7 +13,7 @@ from servers.seaweedfs import environment_of, variables
 
 import featureflow as ff
 from featureflow.cli.app import application
-from featureflow.core import conditional, s3, storage
+from featureflow.core import conditional, raw_files, s3, storage
 from featureflow.core.errors import TableError
 from featureflow.execute import doctor as doctoring
 
@@ -143,7 +143,7 @@ def test_outages_are_ridden_out(s3, bucket):
         assert storage.read_bytes(f"{bucket}/a.csv") == b"x\n1\n"
         proxy.clear()
         proxy.add(Rule("status", status=503, count=6))
-        assert [file.size for file in storage.list_files(f"{bucket}/*.csv")] == [4]
+        assert [file.size for file in raw_files.list_files(f"{bucket}/*.csv")] == [4]
 
 
 def test_accounts_are_not_pickled(s3):

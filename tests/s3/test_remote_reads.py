@@ -12,11 +12,11 @@ import pytest
 from servers.fault_proxy import FaultProxy, Rule
 from servers.seaweedfs import environment_of, variables
 
-from featureflow.core import remote, storage
+from featureflow.core import raw_files, remote, storage
 from featureflow.core.errors import SourceError
 from featureflow.core.meter import metering
+from featureflow.core.raw_files import RawFile
 from featureflow.core.remote_parquet import open_listed, open_stored
-from featureflow.core.storage import RawFile
 from featureflow.library.sources.parquet import Parquet
 
 
@@ -39,7 +39,7 @@ def wide(s3_server):
     with s3_server.environment():
         url = s3_server.url("wide.parquet")
         storage.write_atomic(url, sink.getvalue())
-        (listed,) = storage.list_files(url)
+        (listed,) = raw_files.list_files(url)
     return listed, table
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_changes_after_planning_is_refused(s3, bucket):
         storage.write_atomic(f"{bucket}/changing.parquet", sink.getvalue())
 
     put(1.0)
-    (listed,) = storage.list_files(f"{bucket}/changing.parquet")
+    (listed,) = raw_files.list_files(f"{bucket}/changing.parquet")
     assert listed.version.startswith("etag:")
     Parquet().facts(listed, time=None, declared={}, pinned=None, timezone="UTC")
     put(2.0)
@@ -144,7 +144,7 @@ def test_a_file_that_changes_after_planning_is_refused(s3, bucket):
         Parquet().read(listed, columns=["v"], groups=None, stored={})
     with pytest.raises(SourceError, match=r"was replaced"):
         remote.fetch_ranges(listed.path, listed.version, [(0, 10)])
-    (again,) = storage.list_files(f"{bucket}/changing.parquet")
+    (again,) = raw_files.list_files(f"{bucket}/changing.parquet")
     assert Parquet().read(again, columns=["v"], groups=None, stored={})["v"][0].as_py() == 2.0
 
 

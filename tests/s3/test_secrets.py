@@ -15,7 +15,7 @@ from servers.seaweedfs import ACCESS_KEY, SECRET_KEY
 
 import featureflow as ff
 from featureflow.cli.app import application
-from featureflow.core import s3, storage
+from featureflow.core import raw_files, s3, storage
 from featureflow.core.errors import FeatureflowError, SourceError, SpecError
 from featureflow.core.urls import has_credentials
 from featureflow.execute.executors import ThreadExecutor
@@ -124,7 +124,7 @@ def test_no_error_tells_a_secret(s3_server, bucket, tmp_path, monkeypatch):
             for ask in (
                 lambda: storage.read_bytes(f"{bucket}/a"),
                 lambda: storage.list_names(bucket),
-                lambda: storage.list_files(f"{bucket}/*.csv"),
+                lambda: raw_files.list_files(f"{bucket}/*.csv"),
                 lambda: storage.write_new(f"{bucket}/a", b""),
                 lambda: ff.Project(project_file(tmp_path, bucket, bucket), scratch=tmp_path / "scratch").plan(
                     select=["footfall"]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from featureflow.core import storage
+from featureflow.core import raw_files, storage
 from featureflow.core.errors import SourceError
 from featureflow.core.meter import spent
-from featureflow.core.storage import RawFile
+from featureflow.core.raw_files import RawFile
 from featureflow.library.cubes import decoding, handles
 from featureflow.library.cubes.contents import Contents, Stored, contents_of
 from featureflow.library.cubes.errors import opening, values_of
@@ -153,7 +153,7 @@ def file_parts(
     """A part for each file that the patterns name; SourceError if there is none."""
     with_values = tuple(sorted((key, value) for key, value in options.items() if value is not None))
     try:
-        listed = storage.list_files(patterns)
+        listed = raw_files.list_files(patterns)
     except SourceError as error:
         raise SourceError(f"source {source!r}: {error}") from error
     return [kind(each.path, each.size, each.version, source, with_values) for each in listed]

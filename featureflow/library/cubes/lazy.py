@@ -13,8 +13,8 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from featureflow.core.errors import SourceError
+from featureflow.core.raw_files import RawFile
 from featureflow.core.remote import stream
-from featureflow.core.storage import RawFile
 
 #: gives the values of a box: one slice for each dimension, whose steps are 1
 ReadBox = Callable[[tuple[slice, ...]], "np.ndarray[Any, Any]"]

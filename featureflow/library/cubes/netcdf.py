@@ -9,8 +9,8 @@ import xarray as xr
 
 from featureflow.core import storage
 from featureflow.core.errors import CubeMistake, SourceError
+from featureflow.core.raw_files import RawFile
 from featureflow.core.remote import fetch_ranges
-from featureflow.core.storage import RawFile
 from featureflow.library.cubes.files import FilePart
 from featureflow.library.cubes.remote_file import open_remote
 

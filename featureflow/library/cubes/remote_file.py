@@ -6,8 +6,8 @@ import io
 import threading
 from collections import OrderedDict
 
+from featureflow.core.raw_files import RawFile
 from featureflow.core.remote import fetch_ranges
-from featureflow.core.storage import RawFile
 
 #: smaller files are fetched whole: one request costs less than finding one's way through their parts
 WHOLE = 16 << 20

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from featureflow.contracts.source import FileFacts, TimeColumn
-from featureflow.core.storage import RawFile
+from featureflow.core.raw_files import RawFile
 from featureflow.core.types import type_name
 from featureflow.library.sources.files import group_of, open_file, reading
 

@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 
 from featureflow.contracts.source import FileFacts, TimeColumn
 from featureflow.core.errors import SourceError
-from featureflow.core.storage import RawFile
+from featureflow.core.raw_files import RawFile
 from featureflow.library.sources.casts import MisfitError, cast
 from featureflow.library.sources.files import group_of, misfit, open_stream, reading
 

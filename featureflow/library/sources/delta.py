@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from featureflow.core.errors import SourceError, Unreachable
+from featureflow.core.raw_files import RawFile
 from featureflow.core.s3 import delta_options, is_s3
-from featureflow.core.storage import RawFile, is_local, join, list_names, local_path
+from featureflow.core.storage import is_local, join, list_names, local_path
 
 #: Reader features under which the Parquet files alone are not the table
 _WILDCARDS = set("*?[")

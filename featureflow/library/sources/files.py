@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from featureflow.contracts.source import Group, TimeColumn
 from featureflow.core.errors import SourceError, Unreachable
+from featureflow.core.raw_files import RawFile
 from featureflow.core.remote import fetch_ranges
-from featureflow.core.storage import RawFile, is_local
+from featureflow.core.storage import is_local
 from featureflow.library.sources.casts import MisfitError, cast
 
 

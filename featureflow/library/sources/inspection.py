@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from featureflow.contracts.source import FileFacts, SourceSchema, SourceSpec, TimeColumn
 from featureflow.core.errors import SourceError
 from featureflow.core.fingerprints import fingerprint
-from featureflow.core.storage import RawFile, is_local, list_files
+from featureflow.core.raw_files import RawFile, list_files
+from featureflow.core.storage import is_local
 from featureflow.core.types import type_name
 from featureflow.library.sources import delta
 from featureflow.library.sources.reader import SourceReader

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from featureflow.contracts.source import FileFacts, TimeColumn
-from featureflow.core.storage import RawFile
+from featureflow.core.raw_files import RawFile
 from featureflow.library.sources.csv import text_facts
 from featureflow.library.sources.files import open_stream, reading
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureflow.contracts.source import FileFacts, Group, TimeColumn
+from featureflow.core.raw_files import RawFile
 from featureflow.core.remote_parquet import RemoteParquet, open_listed
-from featureflow.core.storage import RawFile, is_local
+from featureflow.core.storage import is_local
 from featureflow.core.types import type_name
 from featureflow.library.sources.casts import clock_bounds
 from featureflow.library.sources.files import group_of, open_file, reading

@@ -12,7 +12,7 @@ import pyarrow as pa
 from featureflow.contracts.source import Column, FileFacts, Group, SourceSchema, SourceSpec
 from featureflow.core.errors import SourceError
 from featureflow.core.meter import moved, spending
-from featureflow.core.storage import RawFile
+from featureflow.core.raw_files import RawFile
 from featureflow.library.sources.casts import MisfitError, cast, read_type
 from featureflow.library.sources.registry import format_named
 from featureflow.library.sources.steps import Steps, compile_steps

