@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -73,15 +71,3 @@ def test_importing_the_package_is_cheap():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.skipif(bool(os.environ.get("PYTEST_XDIST_WORKER")), reason="timing needs a quiet machine")
-def test_help_takes_well_under_a_second():
-    """The target is 0.3 s; the limit leaves room for a busy machine. The best of three counts."""
-    code = "from featureflow.cli import main; main(['--help'])"
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.0, times

@@ -387,6 +387,6 @@ def test_many_tests_take_seconds() -> None:
     text = head.replace("__SOURCE__", "").replace("__MORE__", "") + "tests:\n"
     text += "".join(body.replace("NR", str(i)) for i in range(20))
     results(text)  # compiles what Numba has not cached yet
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert len([result for result in results(text) if result.passed]) == 20
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10

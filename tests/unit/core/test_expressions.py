@@ -324,10 +324,10 @@ def test_refused(sql: str, reason: str) -> None:
     ],
 )
 def test_huge_expressions_are_refused_fast(sql: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ValueError, match=r"."):
         compile_expression(sql, FRAME.schema)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_condition_must_be_boolean() -> None:

@@ -86,9 +86,9 @@ def test_duplicate_keys_name_both_places() -> None:
 
 @pytest.mark.parametrize("open_", ["[", "{a: ", "- "])
 def test_deep_nesting_is_refused_and_does_not_crash(open_: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert "nested more than 64 deep" in problem(open_ * 50_000)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_depth_just_below_the_limit_is_read() -> None:
@@ -104,9 +104,9 @@ def test_depth_through_aliases_is_refused() -> None:
 def test_alias_bomb_is_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
-    began = time.perf_counter()
+    began = time.process_time()
     assert "more than 100000 values" in problem("\n".join(lines))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_many_aliases_are_refused() -> None:
