@@ -25,7 +25,7 @@ pytestmark = pytest.mark.faults
 BUILD = "faults.small_build:build"
 SHARE = 0.2
 #: Raw files of others have no checksums of ours, and listings have none at all.
-PROTECTED = r"^/test/f\d+/(?!raw/)"
+PROTECTED = r"^/test/t\d+/(?!raw/)"
 STORMS = {
     "503": [Rule("status", status=503, probability=SHARE)],
     "500": [Rule("status", status=500, probability=SHARE)],
@@ -67,6 +67,7 @@ def test_storm(
     figure: Figure,
 ) -> None:
     spec, calm, calm_seconds = expected
+    assert re.match(PROTECTED, f"/{bucket.removeprefix('s3://')}/any0/features/spend/_ff/a.json")
     ended: Counter[str] = Counter()
     seconds, hits = [], 0
     for seed in range(4):
@@ -92,6 +93,7 @@ def test_storm(
             assert found.export in (None, calm.export)
             drivers.run(BUILD, [spec, store, scratch])
             assert sight(store) == calm
+    assert hits
     if storm != "corrupt":
         assert ended["the same bytes"] >= 3
     figure(
