@@ -106,7 +106,8 @@ def stored_cube(grid: CompiledGrid, url: str, state: TableState) -> GridCube:
     named: dict[Cell, str] = {}
     for staged in state.files:
         for row in rows_of(read_rows(join(url, staged.path)).to_arrow(), dims):
-            if len(row.spans) == len(dims):  # by place: a stored outline may have its dimensions in another order
+            # by place: a stored outline may have its dimensions in another order
+            if len(row.spans) == len(dims):
                 named[tuple(row.spans[dim][0] // as_stored.unit[dim] for dim in dims)] = row.fingerprint
     return GridCube.of(as_stored, url, named, str(arrays["snapshot"]))
 
