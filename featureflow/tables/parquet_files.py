@@ -6,41 +6,35 @@ finished files again without computing or reading anything twice.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
-import struct
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from featureflow.core import storage
 from featureflow.core.errors import CorruptionError, TableError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import measuring, moved, spending, spent
-from featureflow.core.remote_parquet import open_stored
 from featureflow.tables import layout
+from featureflow.tables.delta_stats import delta_stats
 from featureflow.tables.encodings import Encoding, choose_encoding
+from featureflow.tables.parquet_footer import footer_digest, read_footer, read_tail, seal_of, tail_of
 from featureflow.tables.schema_json import schema_to_json
 from featureflow.tables.statistics import ColumnStats, column_statistics, table_statistics
 
 ROW_GROUP_ROWS: Final = 131_072
 PAGE_BYTES: Final = 1 << 20
 _METADATA_KEY: Final = b"featureflow"
-_SEAL: Final = b'"seal": "'
 _TOLD: Final = frozenset({"path", "rows", "schema_hash", "delta_stats", "columns_json"})
-_TAIL_BYTES: Final = 1 << 16
-_TEXT_LIMIT: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +248,8 @@ def _published_whole(url: str) -> Iterator[Any]:
             yield sink
         with open(temporary, "r+b") as file:
             size = file.seek(0, 2)
-            place, seal = _seal(
-                _tail(lambda start, stop: (file.seek(start), file.read(stop - start))[1], size)
+            place, seal = seal_of(
+                tail_of(lambda start, stop: (file.seek(start), file.read(stop - start))[1], size)
             )
             file.seek(size - place)
             file.write(seal)
@@ -281,12 +275,12 @@ def _uploaded(url: str, write: Callable[[Any], None]) -> tuple[bytes, int]:
     sink = pa.BufferOutputStream()
     write(sink)
     data = bytearray(sink.getvalue())
-    place, seal = _seal(_tail(lambda start, stop: bytes(data[start:stop]), len(data)))
+    place, seal = seal_of(tail_of(lambda start, stop: bytes(data[start:stop]), len(data)))
     data[len(data) - place : len(data) - place + len(seal)] = seal
     with spent("write"):
         moved("write", len(data))
         storage.write_atomic(url, memoryview(data))
-    return _tail(lambda start, stop: bytes(data[start:stop]), len(data)), len(data)
+    return tail_of(lambda start, stop: bytes(data[start:stop]), len(data)), len(data)
 
 
 class _MeasuredFile(io.RawIOBase):
@@ -355,63 +349,6 @@ def _contiguous(table: pa.Table) -> pa.Table:
     return table if all(c.num_chunks <= 1 for c in table.columns) else table.combine_chunks()
 
 
-def delta_stats(table: pa.Table, columns: list[str]) -> str:
-    """The statistics text of a Delta add action for some columns.
-
-    Times have millisecond precision in the log, so the greatest is rounded up; text is cut, with a high
-    character after a cut greatest; floats and what Delta can't compare are left out.
-    """
-    least: dict[str, Any] = {}
-    greatest: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for name in columns:
-        array = table.column(name)
-        nulls[name] = array.null_count
-        if array.null_count == len(array) or not _comparable(array.type):
-            continue
-        found = pc.min_max(array)
-        low, high = _bound(found["min"], up=False), _bound(found["max"], up=True)
-        if low is not None and high is not None:
-            least[name], greatest[name] = low, high
-    stats = {"numRecords": table.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
-    return json.dumps(stats, sort_keys=True, separators=(",", ":"))
-
-
-def _comparable(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_date, pa.types.is_timestamp)
-    return any(test(kind) for test in tests)
-
-
-def _bound(scalar: pa.Scalar, *, up: bool) -> Any:
-    if pa.types.is_timestamp(scalar.type):
-        micros = scalar.value
-        millis = -(-micros // 1000) if up else micros // 1000
-        try:
-            instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)
-        except OverflowError:  # beyond year 9999, which the log has no spelling for
-            return None
-        return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    try:
-        value = scalar.as_py()
-    except (OverflowError, ValueError):
-        return None
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, str) and len(value) > _TEXT_LIMIT:
-        return value[:_TEXT_LIMIT] + ("\U0010ffff" if up else "")
-    return value
-
-
-def footer_digest(data: memoryview, where: str) -> str:
-    """Digest of the Parquet footer at the end of ``data`` (its length and magic included)."""
-    if len(data) < 12 or bytes(data[-4:]) != b"PAR1":
-        raise CorruptionError(f"{where}: not a complete Parquet file (its last four bytes are not PAR1).")
-    (length,) = struct.unpack("<I", data[-8:-4])
-    if length + 12 > len(data):
-        raise CorruptionError(f"{where}: the footer's length is damaged ({length} bytes of {len(data)}).")
-    return hashlib.blake2b(data[-(length + 8) :], digest_size=16).hexdigest()
-
-
 def find_staged(table_url: str, path: str) -> StagedFile | None:
     """A finished file of this name, or None. Its footer says what :func:`write_file` returned.
 
@@ -431,7 +368,7 @@ def find_staged(table_url: str, path: str) -> StagedFile | None:
     except FileNotFoundError:
         return None
     damaged = f"{url}: the Parquet footer is damaged (digest differs). Delete it and build again."
-    place, seal = _seal(tail)
+    place, seal = seal_of(tail)
     if place and tail[len(tail) - place :][:32] != seal:  # before anything is parsed
         raise CorruptionError(damaged)
     metadata = read_footer(tail, url).metadata or {}
@@ -447,44 +384,3 @@ def find_staged(table_url: str, path: str) -> StagedFile | None:
     if staged["path"] != path:
         raise CorruptionError(f"{url}: holds the file {staged['path']}. Delete it and build again.")
     return StagedFile.of(size=size, footer_digest=footer_digest(memoryview(tail), url), **staged)
-
-
-def _seal(tail: bytes) -> tuple[int, bytes]:
-    """Where a footer's own digest is, counted from the file's end, and what it is: of the footer with zeros there.
-
-    What a build that was stopped has finished is taken over by its footer, and nothing else knows its digest yet.
-    """
-    place = tail.rfind(_SEAL)
-    if place < 0:
-        return 0, b""
-    place += len(_SEAL)
-    length = struct.unpack("<I", tail[-8:-4])[0] + 8
-    footer = tail[:place] + b"0" * 32 + tail[place + 32 :]
-    return len(tail) - place, hashlib.blake2b(footer[-length:], digest_size=16).hexdigest().encode()
-
-
-def read_footer(tail: bytes, where: str) -> pq.FileMetaData:
-    """Parse the footer at the end of a file's last bytes."""
-    footer_digest(memoryview(tail), where)
-    try:
-        return pq.read_metadata(pa.BufferReader(tail))
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError, and so is text that is no UTF-8
-        raise CorruptionError(f"{where}: the Parquet footer is damaged: {error}") from error
-
-
-def read_tail(url: str) -> tuple[bytes, int]:
-    """The last bytes of a file, at least its whole footer, and the file's size."""
-    if storage.is_local(url):
-        with open(storage.local_path(url), "rb") as file:
-            size = file.seek(0, 2)
-            return _tail(lambda start, stop: (file.seek(start), file.read(stop - start))[1], size), size
-    opened = open_stored(url)
-    return opened.tail, opened.size
-
-
-def _tail(read: Any, size: int) -> bytes:
-    tail: bytes = read(max(0, size - _TAIL_BYTES), size)
-    length = struct.unpack("<I", tail[-8:-4])[0] + 8 if len(tail) >= 8 else 0
-    if len(tail) < length <= size:
-        tail = read(size - length, size)
-    return tail

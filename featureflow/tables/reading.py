@@ -24,7 +24,8 @@ from featureflow.core import storage
 from featureflow.core.errors import CorruptionError, TableError
 from featureflow.core.remote_parquet import RemoteParquet, open_stored
 from featureflow.tables import layout
-from featureflow.tables.parquet_files import StagedFile, footer_digest, read_tail
+from featureflow.tables.parquet_files import StagedFile
+from featureflow.tables.parquet_footer import footer_digest, read_tail
 from featureflow.tables.pruning import Comparison, can_hold, to_arrow_filter
 
 _FORMAT = ds.ParquetFileFormat(

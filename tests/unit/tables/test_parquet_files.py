@@ -17,7 +17,8 @@ import pytest
 from featureflow.core.errors import CorruptionError, TableError
 from featureflow.core.meter import metering
 from featureflow.tables import parquet_files
-from featureflow.tables.parquet_files import StagedFile, delta_stats, find_staged, write_file
+from featureflow.tables.delta_stats import delta_stats
+from featureflow.tables.parquet_files import StagedFile, find_staged, write_file
 
 PATH = "day=2026-01-01/b000-ab12.parquet"
 N = 3000
