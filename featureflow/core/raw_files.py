@@ -147,9 +147,22 @@ def _remote_files(url: str) -> Iterator[RawFile]:
     for name, info in listed.items():
         if info.get("type") == "directory" or (name != path and _hidden(name[len(root) :])):
             continue
+        if info.get("size") is None:  # listings over HTTP are pages with links
+            with talking_to(url):
+                info = _described_alone(url, fs, name)  # noqa: PLW2901
         yield RawFile(
             str(fs.unstrip_protocol(name)), int(info["size"]), _remote_version(info), _hive(name[len(root) :])
         )
+
+
+def _described_alone(url: str, fs: Any, name: str) -> dict[str, Any]:
+    info: dict[str, Any] = fs.info(name)
+    if info.get("size") is None:
+        raise SourceError(
+            f"{url}: the server does not say how long {name} is, so that no part of it can be read. "
+            "Copy the file to a disk or an object store."
+        )
+    return info
 
 
 def _remote_version(info: dict[str, Any]) -> str:

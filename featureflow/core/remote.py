@@ -227,7 +227,7 @@ def _check_version(url: str, version: str, e_tag: str | None) -> None:
         )
 
 
-def stream(url: str, size: int) -> Iterator[bytes]:
+def stream(url: str, size: int, version: str = "") -> Iterator[bytes]:
     """Read a whole object of a known size piece by piece, a few pieces ahead; errors as of :func:`fetch_ranges`.
 
     Not through the cache of ranges: an object that is read whole may be another one under the same name by now.
@@ -236,7 +236,7 @@ def stream(url: str, size: int) -> Iterator[bytes]:
     ahead: deque[Fetch] = deque()
     try:
         for piece in itertools.pairwise(ends):
-            ahead.append(begin_fetch(url, "", [piece], through_cache=False))
+            ahead.append(begin_fetch(url, version, [piece], through_cache=False))
             if len(ahead) > 1:
                 yield ahead.popleft().result()[0]
         while ahead:

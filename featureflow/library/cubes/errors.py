@@ -35,7 +35,9 @@ def opening(where: str, url: str, what: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and not is_local(url) and not isinstance(error, EOFError):
+        # decoders raise OSError, too, but without a number of the system's
+        network = isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError))
+        if network and not is_local(url):
             raise Unreachable(f"{where}: {_said(error)}") from error
         raise SourceError(
             f"{where}: can't be opened as {what}: {_said(error)}. Check the format and path, or repair the file."

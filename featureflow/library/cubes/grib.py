@@ -48,6 +48,7 @@ class GribPart(FilePart):
             raise SourceError(
                 f"{self.where}: holds no message{' of ' + str(self._keys()) if self._keys() else ''}."
             )
+        raw.attrs.pop("history", None)  # when and where it was opened: the same file would look like another
         if copy is not None:
             raw.set_close(copy.close)
         return raw

@@ -72,7 +72,11 @@ def needed(module: str, extra: str, where: str) -> Any:
 def downloaded(file: RawFile, suffix: str = "") -> Any:
     """A remote file as a temporary local one, for libraries that open paths only; gone when it is closed."""
     target = tempfile.NamedTemporaryFile(prefix="featureflow-", suffix=suffix)  # noqa: SIM115  its user closes it
-    for data in stream(file.path, file.size):
-        target.write(data)
-    target.flush()
+    try:
+        for data in stream(file.path, file.size, file.version):
+            target.write(data)
+        target.flush()
+    except BaseException:
+        target.close()
+        raise
     return target

@@ -18,8 +18,16 @@ _BLOCKS = 16
 def open_remote(file: RawFile) -> io.BufferedIOBase | RemoteFile:
     """A file object of a remote file; SourceError once it is another one than when it was listed."""
     if file.size <= WHOLE:
-        return io.BytesIO(fetch_ranges(file.path, file.version, [(0, file.size)])[0])
+        return WholeFile(fetch_ranges(file.path, file.version, [(0, file.size)])[0])
     return RemoteFile(file)
+
+
+class WholeFile(io.BytesIO):
+    """All bytes of a file; what asks is told that they are not to be written, as of a file on a disk."""
+
+    def writable(self) -> bool:
+        """It is not."""
+        return False
 
 
 class RemoteFile(io.RawIOBase):
