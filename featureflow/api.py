@@ -186,7 +186,15 @@ class Project:
             return self._plan(site, select, exclude, start, end, full)
 
     def _plan(
-        self, site: Site, select: Sequence[str], exclude: Sequence[str], start: Any, end: Any, full: bool
+        self,
+        site: Site,
+        select: Sequence[str],
+        exclude: Sequence[str],
+        start: Any,
+        end: Any,
+        full: bool,
+        *,
+        learn: bool = False,
     ) -> BuildPlan:
         from featureflow.datasets.build import prepare
         from featureflow.datasets.planning import tables_read
@@ -201,7 +209,7 @@ class Project:
             from featureflow.execute.grids.stage import plan_grids
             from featureflow.plan.zone_rows import early_rows
 
-            grids = plan_grids(found.grids, names, site, full=full)
+            grids = plan_grids(found.grids, names, site, full=full, learn=learn)
             if _time_range(start, end) is not None:
                 _refuse_part(build.name for build in grids.builds if build.plan.does_something)
             grids.warnings.extend(early_rows(found.tables, found.grids))
@@ -232,7 +240,7 @@ class Project:
 
         begun = time.monotonic()
         with self._site(progress) as site:
-            plan = self._plan(site, select, exclude, start, end, full)
+            plan = self._plan(site, select, exclude, start, end, full, learn=True)
             return run_build(self.loaded, plan, begun, self._export_stage)
 
     def _export_stage(self, name: str, site: Site) -> list[dict[str, Any]]:

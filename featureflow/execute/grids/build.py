@@ -18,12 +18,12 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import delete, join, walk
 from featureflow.execute.grids import progress
 from featureflow.execute.grids.chunk_rows import ChunkRow, schema_of, table_of
-from featureflow.execute.grids.fits import FitWork, fit_path
-from featureflow.execute.grids.naming import fit_box
+from featureflow.execute.grids.fits import FitGoal
+from featureflow.execute.grids.known_fits import fit_path, same_path, sums_path
+from featureflow.execute.grids.learning import learn, task_cubes
 from featureflow.execute.grids.planning import FITS, GridPlan, name_of_all
-from featureflow.execute.grids.region_task import GridJob, Made, combine_parts, compute_box, compute_fit
+from featureflow.execute.grids.region_task import GridJob, Made, compute_box
 from featureflow.execute.grids.stored import ZONES, GridCube
-from featureflow.execute.grids.tasks import fit_runs, fits_under
 from featureflow.execute.grids.unchanged import find_changed
 from featureflow.execute.grids.zones import compute_zones, part_path, read_zones, table_of_zones
 from featureflow.execute.site import Site
@@ -118,55 +118,15 @@ class GridBuild:
         )
 
     def _job(self, fork: bytes, what: str) -> Shared:
-        cubes = {
-            name: cube.for_tasks() if isinstance(cube, GridCube) else cube
-            for name, cube in self._cubes.items()
-        }
+        cubes = task_cubes(self._cubes)
         job = GridJob(self.grid, self.plan.lattice, cubes, fork, join(self.url, FITS))
         return Shared(f"{self.name}-{what}", job)
 
     def _make_fits(self) -> None:
-        """What has to be learned before chunks can be computed, link by link."""
-        wanted: dict[int, list[tuple[tuple[int, ...], str]]] = {}
-        for (link, tile), name in self.plan.cut.fits:
-            wanted.setdefault(link, []).append((tile, name))
-        if not wanted:
-            return
-        job = self._job(b"", "fits")
-        for link in sorted(wanted):
-            self._make_fits_of(job, link, wanted[link])
-
-    def _make_fits_of(self, job: Shared, link: int, tiles: list[tuple[tuple[int, ...], str]]) -> None:
-        from featureflow.execute.grids.naming import Naming
-
-        folder = join(self.url, FITS)
-        naming = Naming(self.grid, self.plan.cubes)
-        tasks, later = [], []
-        slots = self.site.executor.capacity
-        for tile, name in tiles:
-            runs = fit_runs(self.grid, link, tile, self.site.budget.task_bytes)
-            names = tuple(sorted(fits_under(self.grid, naming, fit_box(self.grid, link, tile), link).items()))
-            parts = max(1, min(len(runs), -(-2 * slots // len(tiles))))
-            label = f"{self.name}: learn, {self.grid.links[link].name}"
-            if parts == 1:
-                work = FitWork(link, tile, tuple(runs), names, fit_path(folder, name), whole=True)
-                tasks.append(Task(name, compute_fit, (job, work), label))
-                continue
-            paths: list[str] = []
-            for k in range(parts):
-                some = tuple(runs[k * len(runs) // parts : (k + 1) * len(runs) // parts])
-                path = join(folder, "parts", f"{name}-{k}of{parts}")
-                work = FitWork(link, tile, some, names, path, whole=False)
-                tasks.append(Task(f"{name}-{k}", compute_fit, (job, work), label))
-                paths += [f"{path}-{i}.npz" for i in range(sum(len(run) for run in some))]
-            later.append(
-                Task(f"{name}-all", combine_parts, (job, link, tuple(paths), fit_path(folder, name)), label)
-            )
-        stage = f"{self.name}: learn"
-        for some_tasks in (tasks, later):
-            if some_tasks:
-                self.site.progress.stage(stage, len(some_tasks))
-                self.site.run(some_tasks, lambda _task, _none: self.site.progress.advance(stage))
+        """What has to be learned before chunks can be computed."""
+        plan, folder = self.plan, join(self.url, FITS)
+        goals = [FitGoal(tile, folder, name, begun=plan.fits.has_sums(name)) for tile, name in plan.cut.fits]
+        learn(plan.naming, plan.lattice, self._cubes, self.site, goals)
 
     def _make_chunks(self, write: ArrayWrite) -> None:
         plan = self.plan
@@ -214,12 +174,13 @@ class GridBuild:
         Its names say that it was made of what was planned with: who puts that back would be given it.
         """
         plan = self.plan
-        found = find_changed(self.grid, plan.lattice, self._cubes, plan.pieces, plan.chunks)
+        found = find_changed(plan.naming, plan.lattice, self._cubes, plan.chunks)
         if found is None or found.cells.isdisjoint(plan.missing):
             return
         self.rows = [row for row in self.rows if row.fingerprint in found.chunks]
         for name in {name for box in plan.cut.boxes for _, name in box.fits} - found.fits:
             delete(fit_path(join(self.url, FITS), name))
+            delete(sums_path(join(self.url, FITS), name))
         if self.grid.rows is not None:
             for cell in found.cells:
                 delete(part_path(join(self.url, ZONES), plan.chunks[cell]))
@@ -363,11 +324,16 @@ class GridBuild:
         """Delete what no chunk of the new version was made with."""
         if not any(link.fitted for link in self.grid.links):
             return
-        used = {name for box in self.plan.cut.boxes for _, name in box.fits}
-        used |= {name for _, name in self.plan.cut.fits}
-        if self.plan.kept:
-            return  # chunks that stay were made with others, which the next build may need
-        _delete_old(join(self.url, FITS), {f"{name}.npz" for name in used})
+        folder, naming, used = join(self.url, FITS), self.plan.naming, set[str]()
+        for i, link in enumerate(self.grid.links):
+            for tile, name in naming.tiles(i, {}) if link.fitted else ():
+                made = naming.learned_from(i, tile)
+                used |= {
+                    fit_path("", name),
+                    *(sums_path("", one) for one in (name, made)),
+                    same_path("", made, name),
+                }
+        _delete_old(folder, {path.strip("/") for path in used})
 
 
 @contextmanager
@@ -383,7 +349,7 @@ def _delete_old(folder: str, used: set[str]) -> None:
     """Delete files that the new version does not use, except those that a running build may have made."""
     before = datetime.now(UTC) - YOUNG
     for path, _, changed in walk(folder):
-        if path.endswith(".npz") and path not in used and changed < before:
+        if (path.endswith(".npz") or ".is." in path) and path not in used and changed < before:
             delete(join(folder, path))
 
 

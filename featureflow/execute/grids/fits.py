@@ -15,20 +15,19 @@ from featureflow.contracts.cube import Cube, Region, slices_of
 from featureflow.contracts.grid_step import Block, FittedStep
 from featureflow.core.errors import ComputeError, CorruptionError
 from featureflow.core.meter import spent
-from featureflow.core.storage import delete, exists, join, read_bytes, write_atomic
+from featureflow.core.storage import delete, read_bytes, write_atomic
 from featureflow.execute.grids.evaluate import apply_links, read_block, source_box
-from featureflow.execute.grids.naming import fit_box, kept_lattice, learned_outline
+from featureflow.execute.grids.footprint import bytes_in
+from featureflow.execute.grids.known_fits import KnownFits, fit_path, same_path, sums_path
+from featureflow.execute.grids.naming import fit_box, kept_lattice, learned_outline, settled_end
 from featureflow.execute.grids.packing import joined, pack, unpack
 from featureflow.execute.grids.units import Cell, Lattice, contains, hull, overlap
 from featureflow.plan.grid_nodes import CompiledGrid, Link
 
 #: A tile of what a link's step learns.
 Tile = tuple[int, Cell]
-
-
-def fit_path(folder: str, name: str) -> str:
-    """Where what was learned is kept."""
-    return join(folder, f"{name}.npz")
+#: Sums of first cells are kept if they are smaller than what they are made of by this factor.
+WORTH_KEEPING = 4
 
 
 def over_lattice(link: Link) -> Lattice:
@@ -94,10 +93,9 @@ class Fits:
                     raise ComputeError(
                         f"{path}: what step {self.grid.links[link].name!r} learned is gone or damaged. Build again."
                     ) from None
+        parts = [partial_of(self.grid, link, one, block) for one in fit_cells(self.grid, link, tile)]
         learned = finished(
-            self.grid,
-            link,
-            [partial_of(self.grid, link, one, block) for one in fit_cells(self.grid, link, tile)],
+            self.grid, link, with_kept_sums(self.grid, (link, tile), parts, sums_path(self.folder, name))
         )
         write_atomic(path, pack(learned), durable=False)
         return learned
@@ -117,38 +115,104 @@ def finished(grid: CompiledGrid, link: int, parts: Sequence[xr.Dataset]) -> xr.D
     return step.finish(step.combine(parts))
 
 
-@dataclass(frozen=True, slots=True)
-class FitWork:
-    """Sums of some cells of a tile: ``runs`` of cells that are read together; ``whole`` if these are all.
+def settled_cells(grid: CompiledGrid, tile: Tile) -> list[Region]:
+    """The first cells of a fit: those that a longer source leaves as they are."""
+    end = settled_end(grid, *tile)
+    dim = _fitted(grid.links[tile[0]]).over[0]
+    return [] if end is None else [cell for cell in fit_cells(grid, *tile) if cell[dim][1] <= end]
 
-    ``path`` is where the result goes: what was learned if ``whole``, else the sums.
+
+def with_kept_sums(
+    grid: CompiledGrid, tile: Tile, parts: Sequence[xr.Dataset], path: str
+) -> list[xr.Dataset]:
+    """Put the sums of the first cells together and keep them, if they are small; the others as they are."""
+    first = settled_cells(grid, tile)
+    if not first:
+        return list(parts)
+    sums = _fitted(grid.links[tile[0]]).combine(parts[: len(first)])
+    if WORTH_KEEPING * sums.nbytes <= bytes_in(grid.links[tile[0]].taken, hull(iter(first))):
+        write_atomic(path, pack(sums), durable=False)
+    return [sums, *parts[len(first) :]]
+
+
+@dataclass(frozen=True, slots=True)
+class FitGoal:
+    """A tile to learn, and where what is learned goes.
+
+    Parameters
+    ----------
+    begun
+        Whether the sums of the first cells are there already.
+    like
+        Name of what was learned before: if it is the same, only that is written down.
     """
 
-    link: int
-    tile: Cell
+    tile: Tile
+    folder: str
+    name: str
+    begun: bool = False
+    like: str = ""
+
+
+def learn_tile(grid: CompiledGrid, goal: FitGoal, parts: Sequence[xr.Dataset]) -> None:
+    """Put the sums of all cells, but for those that are there already, together; write what is learned from them."""
+    path = sums_path(goal.folder, goal.name)
+    parts = [_kept(path), *parts] if goal.begun else with_kept_sums(grid, goal.tile, parts, path)
+    data = pack(finished(grid, goal.tile[0], parts))
+    if goal.like and _bytes_of(fit_path(goal.folder, goal.like)) == data:
+        write_atomic(same_path(goal.folder, goal.name, goal.like), b"", durable=False)
+    else:
+        write_atomic(fit_path(goal.folder, goal.name), data, durable=False)
+
+
+def _kept(path: str) -> xr.Dataset:
+    try:
+        return unpack(read_bytes(path), path)
+    except (FileNotFoundError, CorruptionError):
+        delete(path)
+        raise ComputeError(
+            f"{path}: sums of what a step learns from are gone or damaged. Build again."
+        ) from None
+
+
+def _bytes_of(path: str) -> bytes:
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
+class FitWork:
+    """Sums of some cells of a tile: ``runs`` of cells that are read together.
+
+    ``goal`` if these are all; else ``path`` is where the sums go.
+    """
+
+    tile: Tile
     runs: tuple[tuple[Region, ...], ...]
     names: tuple[tuple[Tile, str], ...]
-    path: str
-    whole: bool
+    goal: FitGoal | None = None
+    path: str = ""
 
 
 def run_fit(work: FitWork, fits: Fits) -> None:
     """Read the cells of a fit, run by run, and write their sums, or what is learned from them."""
-    parts = []
+    parts, link = [], work.tile[0]
     for run in work.runs:
         box = hull(iter(run))
-        read = read_block(fits.grid, fits.cubes, source_box(fits.grid, box, work.link))
-        block = Block(apply_links(fits.grid, fits.cubes, read, box, fits, work.link), box)
+        read = read_block(fits.grid, fits.cubes, source_box(fits.grid, box, link))
+        block = Block(apply_links(fits.grid, fits.cubes, read, box, fits, link), box)
         del read
-        parts += [partial_of(fits.grid, work.link, cell, block) for cell in run]
-    if work.whole:
-        write_atomic(work.path, pack(finished(fits.grid, work.link, parts)), durable=False)
-    else:
-        for i, part in enumerate(parts):
-            write_atomic(f"{work.path}-{i}.npz", pack(part), durable=False)
+        parts += [partial_of(fits.grid, link, cell, block) for cell in run]
+    if work.goal is not None:
+        learn_tile(fits.grid, work.goal, parts)
+        return
+    for i, part in enumerate(parts):
+        write_atomic(f"{work.path}-{i}.npz", pack(part), durable=False)
 
 
-def combine_fit(grid: CompiledGrid, link: int, paths: tuple[str, ...], path: str) -> None:
+def combine_fit(grid: CompiledGrid, goal: FitGoal, paths: tuple[str, ...]) -> None:
     """Put sums together that several tasks made, in the cells' order, and write what is learned from them.
 
     Sums that are gone were put together already: by this task, whose worker then died, or by another build's.
@@ -156,10 +220,10 @@ def combine_fit(grid: CompiledGrid, link: int, paths: tuple[str, ...], path: str
     try:
         parts = [unpack(read_bytes(one), one) for one in paths]
     except FileNotFoundError:
-        if not exists(path):
+        if not KnownFits.of(goal.folder).knows(goal.name):
             raise
         return
-    write_atomic(path, pack(finished(grid, link, parts)), durable=False)
+    learn_tile(grid, goal, parts)
     for one in paths:
         delete(one)
 

@@ -30,12 +30,22 @@ class Naming:
     ----------
     cubes
         What the grid reads, by name.
+    same
+        What was learned from other pieces and is the same as something else, with the name of that: it goes by it.
+    pieces
+        Of the cubes, if they have been asked for.
     """
 
-    def __init__(self, grid: CompiledGrid, cubes: Mapping[str, Cube]) -> None:
-        self.grid = grid
+    def __init__(
+        self,
+        grid: CompiledGrid,
+        cubes: Mapping[str, Cube],
+        same: Mapping[str, str] | None = None,
+        pieces: Mapping[str, PieceIndex] | None = None,
+    ) -> None:
+        self.grid, self.same = grid, dict(same or {})
         used = {grid.source.name: [str(name) for name in grid.start.data_vars]}
-        self.pieces = {
+        self.pieces: Mapping[str, PieceIndex] = pieces or {
             name: PieceIndex(cube.pieces(used.get(name)), [str(dim) for dim in cube.outline.sizes])
             for name, cube in cubes.items()
         }
@@ -49,6 +59,8 @@ class Naming:
         self._plane = lru_cache(maxsize=1 << 12)(self._digest_plane)
         self._learned = lru_cache(maxsize=1 << 16)(self._digest_learned)
         self._fits: dict[tuple[int, Cell], str] = {}
+        self._from: dict[tuple[int, Cell], str] = {}
+        self._ends: dict[int, int | None] = {}
         made = grid.outline.data_vars.items()
         kind = [f"{name} {variable.dims} {variable.dtype}" for name, variable in made]
         last = grid.prefixes[-1] if grid.prefixes else fingerprint([grid.definition["source"]])
@@ -84,12 +96,34 @@ class Naming:
         """Parts of what a fitted step learns that a box of its kept dimensions touches, with their names."""
         return [(tile, self._fit(link, tile)) for tile in kept_lattice(self.grid, link).touching(region)]
 
+    def knowing(self, same: Mapping[str, str]) -> Naming:
+        """The same pieces, knowing of other things that are the same."""
+        return Naming(self.grid, {}, same, self.pieces)
+
     def _fit(self, link: int, tile: Cell) -> str:
         if (link, tile) not in self._fits:
-            found = reach(self.grid, fit_box(self.grid, link, tile), link)
-            head = fingerprint([ENGINE, self.grid.prefixes[link], "fit"])
-            self._fits[link, tile] = self._name(head, self._along(found), self._beside(found))
+            name = self.learned_from(link, tile)
+            self._fits[link, tile] = self.same.get(name, name)
         return self._fits[link, tile]
+
+    def learned_from(self, link: int, tile: Cell) -> str:
+        """Name of what a tile is learned from: step and tile, what its first cells are made from, what all are."""
+        if (link, tile) in self._from:
+            return self._from[link, tile]
+        prefix, box = self.grid.prefixes[link], fit_box(self.grid, link, tile)
+        if link not in self._ends:
+            self._ends[link] = settled_end(self.grid, link, tile)
+        slot, first, end = fingerprint([ENGINE, prefix, list(tile)], length=16), "none", self._ends[link]
+        if end is not None:
+            dim = _over(self.grid.links[link])[0]
+            first = self._inputs("sums", {**box, dim: (box[dim][0], end)}, link)[:16]
+        self._from[link, tile] = f"{slot}-{first}-{self._inputs('fit', box, link)}"
+        return self._from[link, tile]
+
+    def _inputs(self, what: str, region: Region, link: int) -> str:
+        found = reach(self.grid, region, link)
+        head = fingerprint([ENGINE, self.grid.prefixes[link], what])
+        return self._name(head, self._along(found), self._beside(found))
 
     def _name(self, head: str, along: Iterable[bytes], beside: Iterable[bytes]) -> str:
         parts = (head.encode(), *along, *beside)
@@ -183,6 +217,36 @@ def fit_box(grid: CompiledGrid, link: int, tile: Cell) -> Region:
 def _planes(outline: xr.Dataset) -> list[str]:
     """Coordinates of several dimensions, in memory."""
     return [str(name) for name, one in outline.coords.items() if one.ndim > 1 and is_in_memory(one)]
+
+
+def settled_end(grid: CompiledGrid, link: int, tile: Cell) -> int | None:
+    """How far along the first dimension that it sums up a fit's cells stay as they are when the source gets longer.
+
+    None if all of them do, or none, as far as can be told: of chunks of one size, the last one may be filled up.
+    """
+    dim, box = _over(grid.links[link])[0], fit_box(grid, link, tile)
+    stored = grid.source.chunks.get(dim, ())
+    if len(stored) < 2 or stored[-1] == max(stored):
+        return None
+    whole, (low, high) = sum(stored[:-1]), box[dim]
+    size = grid.links[link].cells.get(dim, high)
+    end = high
+    while end > low:
+        region: Region = {**box, dim: (low, end)}
+        for _, needs in grid.walk_back(region, link):
+            region = needs.region
+        if dim not in region:
+            return None
+        if region[dim][1] <= whole:
+            return end if end < high else None
+        end = (end - 1) // size * size
+    return None
+
+
+def _over(link: Link) -> tuple[str, ...]:
+    if link.fitted is None:
+        raise TypeError(f"{link.name} learns nothing")
+    return link.fitted.over
 
 
 def is_in_memory(coordinate: xr.DataArray) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,10 @@ from featureflow.core.storage import join, list_names
 from featureflow.execute.checks.stored_rows import read_rows
 from featureflow.execute.grids.chunk_rows import ChunkRow, Owners, rows_of
 from featureflow.execute.grids.evaluate import source_box
+from featureflow.execute.grids.known_fits import KnownFits
 from featureflow.execute.grids.naming import Naming, digest, fit_box, is_in_memory
-from featureflow.execute.grids.piece_index import PieceIndex
 from featureflow.execute.grids.progress import find_progress, is_there
+from featureflow.execute.grids.relearning import learn_again
 from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.tasks import Cut, cut_grid
 from featureflow.execute.grids.units import Cell, Lattice
@@ -45,6 +46,10 @@ class GridPlan:
         Rows that stay: of the current version, and of a build that was stopped.
     mark
         Name of the coordinates and attributes: they can change where no value does.
+    naming
+        What gave the names, with the pieces of what is read.
+    fits
+        What was learned before.
     base
         Snapshot to begin on: of the current version, or of a build that was stopped.
     """
@@ -61,7 +66,8 @@ class GridPlan:
     cubes: dict[str, Cube] = field(repr=False)
     mark: str
     estimate: dict[str, int]
-    pieces: dict[str, PieceIndex] = field(repr=False)
+    naming: Naming = field(repr=False)
+    fits: KnownFits = field(repr=False)
     base: str | None
 
     @property
@@ -76,7 +82,7 @@ class GridPlan:
 
     def input_of(self, name: str) -> dict[str, Any]:
         """What there is of an input: pieces, bytes, and a name of all of it, for records."""
-        pieces = self.pieces[name]
+        pieces = self.naming.pieces[name]
         ids = sorted(f"{piece.id} {sorted(piece.region.items())}" for piece in pieces.pieces)
         return {"pieces": len(pieces.pieces), "bytes": pieces.bytes, "fingerprint": fingerprint(ids)}
 
@@ -87,13 +93,18 @@ class GridPlan:
         return GridCube.of(self.grid, url, self.chunks, snapshot)
 
 
-def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full: bool = False) -> GridPlan:
+def plan_grid(
+    grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full: bool = False, learn: bool = False
+) -> GridPlan:
     """Decide which chunks of a grid have to be computed, and in which tasks.
 
     Parameters
     ----------
     cubes
         What it reads, by name: sources, and other grids as they are planned or published.
+    learn
+        Learn again what may be the same as before, though pieces that it was learned from are others: so that the
+        plan knows. Else they count as another fit, and the plan may have chunks that a build needs not compute.
 
     Raises
     ------
@@ -105,15 +116,16 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
     grid = _with_chunks_of(grid, state)
     sizes = {str(dim): int(n) for dim, n in grid.outline.sizes.items()}
     lattice = Lattice.of(sizes, grid.unit)
-    naming = Naming(grid, cubes)
-    chunks = naming.chunks(lattice)
-    mark = mark_of(grid)
     known = _known_rows(grid, state, url)
     fresh = state is None or state.definition_hash != grid.definition_hash
     base = None if state is None else (state.record.get("arrays") or {}).get("snapshot")
     known = {} if full or fresh else known
+    there = set() if full or grid.rows is None else set(list_names(join(url, ZONES)))
+    names = {row.fingerprint for row in known.values()} | {name.removesuffix(".npz") for name in there}
+    naming, fits = _naming(grid, lattice, cubes, site, names if learn else set())
+    chunks = naming.chunks(lattice)
+    mark = mark_of(grid)
     if grid.rows is not None:
-        there = set() if full else set(list_names(join(url, ZONES)))
         missing = [cell for cell, name in chunks.items() if f"{name}.npz" not in there]
         kept = list[ChunkRow]()
     else:
@@ -125,11 +137,16 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
             if len(unfinished) < len(missing) and is_there(url, found):
                 missing, kept, base = unfinished, rows, found.snapshot
     change, reason = _explain(grid, state, mark, missing, chunks, full=full)
-    fits = {name.removesuffix(".npz") for name in list_names(join(url, FITS))} if missing else set()
     if missing:
         refuse_small_budget(site.budget)
     cut = cut_grid(
-        grid, lattice, missing, naming, set() if full else fits, site.budget, site.executor.capacity
+        grid,
+        lattice,
+        missing,
+        naming,
+        set() if full else set(fits.files),
+        site.budget,
+        site.executor.capacity,
     )
     estimate = _estimate(grid, lattice, naming, cut, missing, site)
     return GridPlan(
@@ -145,9 +162,23 @@ def plan_grid(grid: CompiledGrid, cubes: Mapping[str, Cube], site: Site, *, full
         dict(cubes),
         mark,
         estimate,
-        naming.pieces,
+        naming,
+        fits,
         base,
     )
+
+
+def _naming(
+    grid: CompiledGrid, lattice: Lattice, cubes: Mapping[str, Cube], site: Site, kept: Collection[str]
+) -> tuple[Naming, KnownFits]:
+    """What gives names, and what was learned before; that is learned again if some of the chunks may stay by it."""
+    naming = Naming(grid, cubes)
+    if not any(link.fitted for link in grid.links):
+        return naming, KnownFits()
+    folder = join(site.table_url(grid.name), FITS)
+    fits = KnownFits.of(folder)
+    naming = naming.knowing(fits.same)
+    return learn_again(naming, lattice, cubes, site, folder, fits, kept) if kept else (naming, fits)
 
 
 def mark_of(grid: CompiledGrid) -> str:

@@ -10,7 +10,7 @@ from featureflow.contracts.cube import Cube, slices_of
 from featureflow.core.meter import counted
 from featureflow.execute.grids.chunk_rows import ChunkRow, Owners, describe_chunk
 from featureflow.execute.grids.evaluate import read_block, source_box
-from featureflow.execute.grids.fits import Fits, FitWork, combine_fit, run_fit
+from featureflow.execute.grids.fits import FitGoal, Fits, FitWork, combine_fit, run_fit
 from featureflow.execute.grids.tasks import Box
 from featureflow.execute.grids.tiling import compute_tiled
 from featureflow.execute.grids.units import Cell, Lattice
@@ -98,6 +98,6 @@ def compute_fit(job: GridJob, work: FitWork) -> None:
     run_fit(work, Fits(job.grid, job.cubes, dict(work.names), job.fits))
 
 
-def combine_parts(job: GridJob, link: int, paths: tuple[str, ...], path: str) -> None:
+def combine_parts(job: GridJob, goal: FitGoal, paths: tuple[str, ...]) -> None:
     """Make a fit of sums."""
-    combine_fit(job.grid, link, paths, path)
+    combine_fit(job.grid, goal, paths)

@@ -24,7 +24,12 @@ from featureflow.tables.state import TableState, current_state
 
 
 def plan_grids(
-    grids: Mapping[str, CompiledGrid], names: list[str], site: Site, *, full: bool = False
+    grids: Mapping[str, CompiledGrid],
+    names: list[str],
+    site: Site,
+    *,
+    full: bool = False,
+    learn: bool = False,
 ) -> PlannedGrids:
     """Plan the named grids; take the others as they are published.
 
@@ -34,6 +39,8 @@ def plan_grids(
         All that take part, each after what it builds on.
     names
         Those that are built.
+    learn
+        Whether they are going to be built; see `plan_grid`.
 
     Raises
     ------
@@ -53,7 +60,7 @@ def plan_grids(
             else:
                 _refuse_other_shape(name, grids[other], cubes[other])
                 taken[other] = cubes[other]
-        plan = plan_grid(grid, taken, site, full=full)
+        plan = plan_grid(grid, taken, site, full=full, learn=learn)
         builds.append(GridBuild(plan, site))
         cubes[name] = plan.cube(site.table_url(name))
     published = {name: cube for name, cube in cubes.items() if name not in names}

@@ -257,10 +257,12 @@ def _too_large(grid: CompiledGrid, least: tuple[int, Region], budget: int) -> st
     )
 
 
-def fit_runs(grid: CompiledGrid, link: int, tile: Cell, budget: int) -> list[tuple[Region, ...]]:
-    """Cells of a fit in runs that are read together, each as long as memory allows."""
+def fit_runs(
+    grid: CompiledGrid, link: int, tile: Cell, budget: int, skipped: int = 0
+) -> list[tuple[Region, ...]]:
+    """Cells of a fit, but for the first ones, in runs that are read together, each as long as memory allows."""
     runs: list[list[Region]] = []
-    for cell in fit_cells(grid, link, tile):
+    for cell in fit_cells(grid, link, tile)[skipped:]:
         if runs:
             box = hull(iter([*runs[-1], cell]))
             together = footprint.task_bytes(grid, box, link, written=False)

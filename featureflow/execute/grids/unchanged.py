@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from featureflow.contracts.cube import Cube, CubePiece
 from featureflow.core.errors import SourceError
 from featureflow.execute.grids.naming import Naming
-from featureflow.execute.grids.piece_index import PieceIndex
 from featureflow.execute.grids.units import Cell, Lattice
-from featureflow.plan.grid_nodes import CompiledGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +46,18 @@ class Changed:
 
 
 def find_changed(
-    grid: CompiledGrid,
-    lattice: Lattice,
-    cubes: Mapping[str, Cube],
-    planned: Mapping[str, PieceIndex],
-    named: Mapping[Cell, str],
+    planned: Naming, lattice: Lattice, cubes: Mapping[str, Cube], named: Mapping[Cell, str]
 ) -> Changed | None:
     """Compare the pieces of the sources with those that were planned with; None if they are the same.
 
     Parameters
     ----------
+    planned
+        Names as they were planned with, and the pieces that they are made of.
     cubes
         Opened when the grid was compiled: what was appended to them since does not count.
-    planned, named
-        Pieces and chunks' names as they were planned with.
+    named
+        Chunks' names as they were planned with.
 
     Raises
     ------
@@ -72,28 +68,23 @@ def find_changed(
     -----
     Cost: a listing of each source.
     """
-    told = []
+    told, grid = [], planned.grid
     for name, found in grid.inputs.items():
         if found.kind != "source":
             continue  # other grids are read at a snapshot
         used = [str(one) for one in grid.start.data_vars] if name == grid.source.name else None
         now = {(piece.id, _place(piece)) for piece in cubes[name].pieces(used)}
-        other = [piece for piece in planned[name].pieces if (piece.id, _place(piece)) not in now]
+        other = [piece for piece in planned.pieces[name].pieces if (piece.id, _place(piece)) not in now]
         if other:
             places = "; ".join(_shown(piece) for piece in other[:3])
             more = f" and {len(other) - 3:,} more" if len(other) > 3 else ""
             told.append(f"sources.{name} was changed at {places}{more}")
     if not told:
         return None
-    naming = Naming(grid, cubes)
+    naming = Naming(grid, cubes, planned.same)
     names = naming.chunks(lattice)
     cells = frozenset(cell for cell, name in named.items() if names[cell] != name)
-    fits = {
-        name
-        for i, link in enumerate(grid.links)
-        if link.fitted is not None
-        for _, name in naming.tiles(i, {})
-    }
+    fits = {name for i, link in enumerate(grid.links) if link.fitted for _, name in naming.tiles(i, {})}
     chunks = frozenset(name for cell, name in named.items() if cell not in cells)
     return Changed(cells, chunks, frozenset(fits), " and ".join(told))
 

@@ -27,7 +27,8 @@ from featureflow.contracts.grid_step import Block, GridStep
 from featureflow.core.errors import ComputeError, PlanError
 from featureflow.execute.grids import footprint
 from featureflow.execute.grids.evaluate import check_made, source_box
-from featureflow.execute.grids.fits import Fits, FitWork, combine_fit, fit_path, run_fit
+from featureflow.execute.grids.fits import FitGoal, Fits, FitWork, combine_fit, run_fit
+from featureflow.execute.grids.known_fits import fit_path
 from featureflow.execute.grids.naming import Naming, fit_box
 from featureflow.execute.grids.region_task import GridJob, evaluate_box
 from featureflow.execute.grids.tasks import Cut, cut_grid, fit_runs, fits_under
@@ -59,17 +60,17 @@ def run(
         names = fits_under(grid, naming, fit_box(grid, link, tile), link)
         runs = fit_runs(grid, link, tile, LARGE)
         fits = Fits(grid, {"fake": cube}, names, str(folder))
-        path = fit_path(str(folder), name)
+        goal = FitGoal((link, tile), str(folder), name)
         if not split_fits:
-            run_fit(FitWork(link, tile, tuple(runs), (), path, whole=True), fits)
+            run_fit(FitWork(goal.tile, tuple(runs), (), goal), fits)
             continue
         cells = [cell for one in runs for cell in one]
         paths = []
         for k, cell in enumerate(cells):
             part = str(folder / "parts" / f"{name}-{k}")
-            run_fit(FitWork(link, tile, ((cell,),), (), part, whole=False), fits)
+            run_fit(FitWork(goal.tile, ((cell,),), (), path=part), fits)
             paths.append(f"{part}-0.npz")
-        combine_fit(grid, link, tuple(paths), path)
+        combine_fit(grid, goal, tuple(paths))
     job = GridJob(grid, lattice_of(grid), {"fake": cube}, b"", str(folder))
     out = {name: np.full(v.shape, 77, v.dtype) for name, v in grid.outline.data_vars.items()}
     for box in made.boxes:
