@@ -101,7 +101,8 @@ def gc(
     """Expire old versions of the named tables and datasets (all when omitted) and delete what no version needs.
 
     The latest version and tagged ones always stay. With both --keep and --older-than a version stays if either says
-    so; with neither, only files that killed builds left behind are deleted, after a week.
+    so; with neither, only files that killed builds left behind are deleted, after a week. That is also what happens to
+    tables that were never published.
     """
     from featureflow.core.durations import Duration
     from featureflow.core.storage import join
@@ -109,18 +110,23 @@ def gc(
     from featureflow.execute.exchange.sharing import WORK
     from featureflow.observe.stored import room_of
     from featureflow.tables.collect import gc as collect
+    from featureflow.tables.collect import unpublished
 
     age = None
     if older_than is not None:
         age = timedelta(microseconds=Duration.parse(older_than).microseconds or 0)
     opened = open_store(store, target)
     found: dict[str, list[dict[str, Any]]] = {"table": [], "dataset": []}
-    for table in [opened.version(name) for name in names or _latest(opened)]:
-        collected = collect(table.url, table.name, keep=keep, older_than=age, dry_run=dry_run)
-        kind = room_of(table)
+    never = [one for one in unpublished(opened.url) if not names or {one.name, one.reference} & {*names}]
+    known = {name for one in never for name in (one.name, one.reference)}
+    tables = [opened.version(name) for name in names or _latest(opened) if name not in known]
+    places = [(room_of(table), table.name, table.url) for table in tables]
+    places += [(one.kind, one.name, one.url) for one in never]
+    for kind, name, url in places:
+        collected = collect(url, name, keep=keep, older_than=age, dry_run=dry_run)
         found[kind].append(
             {
-                kind: table.name,
+                kind: name,
                 "expired": list(collected.expired),
                 "kept": list(collected.kept),
                 "pinned": {str(number): list(names) for number, names in collected.pinned.items()},

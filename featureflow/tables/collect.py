@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from featureflow.core import storage
 from featureflow.core.errors import TableError
-from featureflow.tables import layout, records, tags, versions
+from featureflow.tables import delta_log, layout, records, tags, versions
 from featureflow.tables.layout import ARRAYS
 from featureflow.tables.staged import REQUESTS
 from featureflow.tables.state import read_state
@@ -70,20 +70,21 @@ def gc(
     -----
     The latest version and tagged ones never expire, nor does a grid's version whose snapshot a dataset of patches of
     the same store pins: it goes once that version of the dataset has expired. With both ``keep`` and ``older_than``,
-    a version stays if either says so.
+    a version stays if either says so. Of a table that was never published, only what has the name of a file of ours
+    goes: its first builds were killed, or one is running.
 
     Raises
     ------
     TableError
-        If the table was never published, or ``keep`` is not positive.
+        If there is nothing of such a table, or ``keep`` is not positive.
     """
     now = now or datetime.now(UTC)
     head = versions.head(table_url)
-    if head is None or head.latest is None:
+    if (head is None and next(storage.walk(table_url), None) is None) or (head and head.latest is None):
         raise TableError(f"table {name!r} was never published in {table_url}.")
     if keep is not None and keep < 1:
         raise TableError(f"gc: keep must be 1 or more; got {keep}.")
-    if head.foreign:
+    if head and head.foreign:
         raise TableError(
             f"{name}: the Delta log has commits that are not featureflow's ({head.foreign}); gc would delete their "
             "files. `featureflow restore` undoes them."
@@ -102,7 +103,11 @@ def gc(
             storage.write_new(
                 storage.join(table_url, versions.expired_path(version.version)), records.sealed(mark)
             )
-    doomed = sorted(_unneeded(table_url, kept, expiring, now - margin))
+    doomed = sorted(
+        (path, size)
+        for path, size in _unneeded(table_url, kept, expiring, now - margin)
+        if head is not None or _is_ours(path)
+    )
     if not dry_run:
         # a request each: several at a time, since ten thousand in a row take minutes
         with ThreadPoolExecutor(1 if storage.is_local(table_url) else REQUESTS) as pool:
@@ -117,6 +122,38 @@ def gc(
         arrays[0],
         pinned,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """A ``table`` or ``dataset`` of which there are files, but no version; ``reference`` is with its folder."""
+
+    kind: str
+    name: str
+    reference: str
+    url: str
+
+
+def unpublished(store_url: str) -> list[Unpublished]:
+    """What builds of a store have begun and never published."""
+    found = []
+    for kind, folder in (("table", layout.FEATURES), ("dataset", layout.DATASETS)):
+        for name in storage.list_names(storage.join(store_url, folder)):
+            url = storage.join(store_url, folder, name)
+            if not delta_log.numbers(url) and next(storage.walk(url), None) is not None:
+                found.append(Unpublished(kind, name, f"{folder}/{name}", url))
+    return found
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a path below a table is one that builds write."""
+    if path.startswith("_ff/") or path.rpartition("/")[2].startswith(".tmp-"):
+        return True
+    try:
+        layout.parse_path(path)
+    except TableError:
+        return False
+    return True
 
 
 def _pinned(table_url: str, expiring: list[Version]) -> dict[int, tuple[str, ...]]:

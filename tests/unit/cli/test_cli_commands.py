@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -338,6 +339,15 @@ def test_gc(project: Path) -> None:
     assert invoke("show", "shops@1").exit_code == 1
     assert invoke("show", "spend@1").exit_code == 0
     assert value_of("gc", "--older-than", "30d")["tables"][0]["expired"] == []
+    left = project / "store" / "features" / "never" / "b000-ab12.parquet"
+    left.parent.mkdir()
+    left.write_bytes(b"1234")
+    os.utime(left, (0, 0))
+    for names in ([], ["never"], ["features/never"]):
+        entries = {t["table"]: t for t in value_of("gc", *names, "--dry-run")["tables"]}
+        assert entries["never"] == {**entries["never"], "expired": [], "kept": [], "files": 1, "bytes": 4}
+    assert invoke("gc", "never").stdout == "never: versions expired: none; kept: 0; 1 file, 4 B\n"
+    assert not left.exists()
 
 
 def test_verify_finds_a_flipped_byte(project: Path) -> None:

@@ -86,6 +86,18 @@ def test_restore_gives_the_old_snapshot_a_new_version(url: str) -> None:
     xr.testing.assert_identical(open_arrays(url, snapshot(url)).load(), cube(16))
 
 
+def test_gc_takes_what_the_first_build_left_that_was_killed(url: str) -> None:
+    build(url, cube(12), "dead")
+    files = len(chunk_files(url))
+    assert files > 0
+    young = gc(url, "sea")
+    assert (young.array_objects, young.expired, young.kept) == (0, (), ())
+    assert gc(url, "sea", now=datetime.now(UTC) + LATER).array_objects >= files
+    assert chunk_files(url) == []
+    assert publish_grid(url, cube(8), "b1").version == 1  # the repository is still one
+    assert problems(url) == ()
+
+
 def test_gc_takes_chunks_of_expired_versions_and_nothing_else(url: str) -> None:
     publish_grid(url, cube(12), "b1")
     publish_grid(url, cube(12, seed=1), "b2")

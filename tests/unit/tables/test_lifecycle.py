@@ -14,7 +14,7 @@ import pytest
 
 from featureflow.core.errors import CommitConflict, CorruptionError, TableError
 from featureflow.tables import tags
-from featureflow.tables.collect import gc
+from featureflow.tables.collect import gc, unpublished
 from featureflow.tables.diff import Changed, RowChanges, diff
 from featureflow.tables.history import history
 from featureflow.tables.parquet_files import find_staged
@@ -224,6 +224,29 @@ def test_leftovers_of_killed_builds_go_when_they_are_old(four: Maker, make_event
     assert not temporary.exists() and not orphan.exists()
     assert find_staged(four.url, staged.path) is None
     assert [cards(four, str(n)) for n in range(1, 5)] == [[n, 9] for n in range(1, 5)]
+
+
+def test_leftovers_of_a_table_that_was_never_published_go_when_they_are_old(tmp_path: Path) -> None:
+    url = tmp_path / "features" / "spend"
+    with pytest.raises(TableError, match="was never published"):
+        gc(str(url), "spend")
+    ours = [
+        "day=2026-01-01/b000-ab12.parquet",
+        "b001-cd34.parquet",
+        "day=2026-01-02/.tmp-1",
+        "_ff/progress/x",
+    ]
+    for name in [*ours, "notes.txt", "day=2026-01-01/mine.parquet"]:
+        (url / name).parent.mkdir(parents=True, exist_ok=True)
+        (url / name).write_bytes(b"12345")
+    assert [(one.kind, one.reference) for one in unpublished(str(tmp_path))] == [("table", "features/spend")]
+    assert gc(str(url), "spend").files == (), "a build may be running"
+    dry = gc(str(url), "spend", now=LATER, dry_run=True)
+    assert sorted(dry.files) == sorted(ours)
+    assert dry.bytes == 20
+    assert gc(str(url), "spend", now=LATER).files == dry.files
+    left = sorted(str(path.relative_to(url)) for path in url.rglob("*") if path.is_file())
+    assert left == ["day=2026-01-01/mine.parquet", "notes.txt"], "not ours"
 
 
 def test_a_file_that_a_build_reuses_outlives_its_version(four: Maker) -> None:
