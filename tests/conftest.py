@@ -24,6 +24,9 @@ settings.register_profile("random", max_examples=500, print_blob=True, **_common
 settings.load_profile(os.environ.get("FEATUREFLOW_HYPOTHESIS", "ci"))
 
 
+# texts are as wide as where there is no terminal, wherever the tests run
+os.environ.pop("COLUMNS", None)
+
 #: run with -m and their name
 _MARKED_SETS = ("slow", "readers", "clusters", "faults")
 
