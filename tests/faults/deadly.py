@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,15 @@ def run(plan: Plan, function: Callable[..., Any], *arguments: Any) -> Any:
     result = function(*arguments)
     if plan.when == "after":
         die(plan, function.__name__)
+    return result
+
+
+def slowly(began: str, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Do the work, with time enough to be killed before and after it; ``began`` is a folder of who does."""
+    Path(began, str(os.getpid())).touch()
+    time.sleep(seconds / 2)
+    result = function(*arguments)
+    time.sleep(seconds / 2)
     return result
 
 
