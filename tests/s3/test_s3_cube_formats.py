@@ -21,6 +21,7 @@ import tifffile
 import xarray as xr
 from pydicom.data import get_testdata_file
 
+from featureflow.core import s3 as client
 from featureflow.core import storage
 from featureflow.core.errors import SourceError, Unreachable
 from featureflow.core.meter import metering
@@ -238,3 +239,21 @@ def test_messages_are_the_same_whenever_and_wherever_they_are_opened(tmp_path: P
     ]
     assert "history" not in outlines[0].attrs
     assert outlines[0].attrs == outlines[1].attrs
+
+
+def test_an_open_store_is_not_asked_when_the_endpoint_is_another(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = xr.Dataset({"t": (("y", "x"), np.arange(12.0).reshape(3, 4))}, {"y": np.arange(3.0)})
+    data.to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=False)
+    for path in (path for path in (tmp_path / "a.zarr").rglob("*") if path.is_file()):
+        storage.write_atomic(f"{bucket}/{path.relative_to(tmp_path)}", path.read_bytes())
+    cube = opened([f"{bucket}/a.zarr"], {"format": "zarr"})
+    np.testing.assert_array_equal(cube.read({}, ["t"])["t"], data["t"])
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        elsewhere.setattr(client, "PATIENCE", client.BRIEF)
+        elsewhere.setattr(client, "FIRST", client.BRIEF)
+        with pytest.raises(Unreachable, match="can't be reached"):
+            cube.read({}, ["t"])
+    np.testing.assert_array_equal(cube.read({}, ["t"])["t"], data["t"])

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from featureflow.core import s3
+
 #: open files at most; a file that is being read is never closed
 MOST = 64
 
@@ -35,8 +37,11 @@ def borrowed(key: Hashable, opener: Callable[[], Opened]) -> Iterator[Opened]:
 
     Notes
     -----
-    A forked child opens its own: libraries keep threads and locks that do not survive a fork.
+    A forked child opens its own: libraries keep threads and locks that do not survive a fork. So does a process whose
+    account or endpoint of S3 has changed: what is open still talks to the one before.
     """
+    if s3.is_s3(getattr(key, "url", "")):
+        key = (key, id(s3.account()))
     handle: Any = _taken(key)
     if handle is None:
         with _lock:
