@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from featureflow.contracts.cube import Region
+from featureflow.contracts.cube import Region, slices_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,20 +32,39 @@ class StepMistake(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Part of a step's input, in memory; ``region`` counts from the start of the whole input."""
-
-    data: xr.Dataset
-    region: Region
-
-
-@dataclass(frozen=True, slots=True)
 class Needs:
     """What a step needs for a region of its output: of its input, of other sources, and of what was fitted."""
 
     region: Region
     others: dict[str, Region] = field(default_factory=dict)
     fitted: Region = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a step's `Needs` asked for, in memory.
+
+    Parameters
+    ----------
+    data, region
+        Part of the step's input; ``region`` counts from the start of the whole input.
+    others
+        Blocks of other sources.
+    fitted
+        Of a `FittedStep`: what was fitted, cut to the region of `Needs.fitted`.
+    """
+
+    data: xr.Dataset
+    region: Region
+    others: Mapping[str, Block] = field(default_factory=dict)
+    fitted: xr.Dataset | None = None
+
+    def within(self, region: Region) -> xr.Dataset:
+        """Give the data of a region of the same input, a view; what it does not name is whole."""
+        there = {dim: region[dim] for dim in self.region if dim in region and dim in self.data.sizes}
+        if all(self.region[dim] == span for dim, span in there.items()):
+            return self.data
+        return self.data.isel(slices_of(there, self.region))
 
 
 class GridStep(ABC):
@@ -87,24 +106,13 @@ class GridStep(ABC):
         return True
 
     @abstractmethod
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],
-        fitted: xr.Dataset | None,
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Compute a region of the output from the block that `needs` asked for.
 
         Parameters
         ----------
         made
             Outline of the whole output; the result has its dtypes, and its coordinates within the region.
-        others
-            Blocks of other sources.
-        fitted
-            Of a `FittedStep`: what was fitted, cut to the region of `needs`.
         """
 
 

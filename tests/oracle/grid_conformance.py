@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,8 @@ def run_step(
         fitted = fit(step, data, chunks or {}) if fitted is None else fitted
         fitted = cut(fitted, needs.fitted)
     blocks = {name: block(others[name], box) for name, box in needs.others.items()}
-    result = step.apply(block(data, needs.region), region, made, blocks, fitted)
+    given = replace(block(data, needs.region), others=blocks, fitted=fitted)
+    result = step.apply(given, region, made)
     assert_fits(result, made, region)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -62,25 +63,21 @@ def apply_links(
     steps: list[tuple[int, Needs]] = [one for one in grid.walk_back(region, until) if one[0] >= since][::-1]
     targets = [*(needs.region for _, needs in steps[1:]), *([region] if steps else [])]
     first = steps[0][1].region if steps else region
-    data = cut(block, first)
+    data = block.within(first)
     for (i, needs), target in zip(steps, targets, strict=True):
         link = grid.links[i]
         others = {
             name: Block(_read(cubes[name], name, grid.others[name].outline, part), part)
             for name, part in needs.others.items()
         }
-        taken = Block(data, needs.region)
+        taken = Block(data, needs.region, others)
         del data
-        learned = fitted(i, needs.fitted, taken) if link.fitted is not None else None
+        if link.fitted is not None:
+            taken = replace(taken, fitted=fitted(i, needs.fitted, taken))
         with spent(f"compute:{link.name}"):
-            data = link.step.apply(taken, target, link.made, others, learned)
+            data = link.step.apply(taken, target, link.made)
         check_made(link, data, target)
     return data
-
-
-def cut(block: Block, region: Region) -> xr.Dataset:
-    """Part of a block; a view."""
-    return block.data if region == block.region else block.data.isel(slices_of(region, block.region))
 
 
 def check_made(link: Link, data: xr.Dataset, region: Region) -> None:

@@ -16,7 +16,7 @@ import xarray as xr
 
 from featureflow.contracts.cube import Cube, Region, Span, slices_of
 from featureflow.contracts.grid_step import Block
-from featureflow.execute.grids.evaluate import apply_links, cut
+from featureflow.execute.grids.evaluate import apply_links
 from featureflow.execute.grids.fits import Fits
 from featureflow.execute.grids.footprint import bytes_in
 from featureflow.execute.grids.units import n_cells
@@ -54,7 +54,7 @@ def _pieces(
 ) -> xr.Dataset:
     """What link ``until`` takes, from what link ``since`` takes."""
     if since == until:
-        return cut(block, region)
+        return block.within(region)
     whole: dict[str, tuple[tuple[str, ...], Any, dict[Any, Any]]] = {}
     coordinates: set[str] = set()
     parts = pieces_of(grid, region, since, until)

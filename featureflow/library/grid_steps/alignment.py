@@ -141,7 +141,9 @@ def taken_from(block: Block, made: xr.Dataset, region: Region, dims: Iterable[st
         low, high = region[dim]
         start = block.region[dim][0]
         if dim in made.indexes and dim in block.data.indexes:
-            taken[dim] = _places(made.indexes[dim][low:high], block.data.indexes[dim])
+            places = _places(made.indexes[dim][low:high], block.data.indexes[dim])
+            aside = places.size > 0 and bool((np.diff(places) == 1).all())
+            taken[dim] = slice(int(places[0]), int(places[-1]) + 1) if aside else places
         else:
             taken[dim] = slice(low - start, high - start)
     return block.data.isel(taken)

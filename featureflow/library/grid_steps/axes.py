@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from featureflow.contracts.cube import Region, Span
 from featureflow.contracts.grid_step import KNOWN_AT, StepMistake
 
 
@@ -67,16 +66,3 @@ def latest_within(when: np.ndarray[Any, Any], before: int, after: int) -> np.nda
     for shift in range(1, before + 1):
         latest[shift:] = np.maximum(latest[shift:], when[:-shift])
     return latest
-
-
-def coordinates_within(data: xr.Dataset, made: xr.Dataset, region: Mapping[str, Span]) -> xr.Dataset:
-    """Give a computed region the coordinates and attributes of the output's outline, cut to that region."""
-    cut = made.isel({dim: slice(*span) for dim, span in region.items()})
-    plain = data.drop_vars([name for name in data.coords if name not in made.coords]).drop_attrs(deep=False)
-    given = {name: cut.variables[name] for name in cut.coords}
-    return plain.assign_coords(given).assign_attrs(cut.attrs)
-
-
-def whole_of(region: Region, cube: xr.Dataset, dims: Iterable[str]) -> Region:
-    """Give a region with some dimensions in full."""
-    return {**region, **{dim: (0, int(cube.sizes[dim])) for dim in dims}}

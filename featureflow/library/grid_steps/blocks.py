@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 from featureflow.contracts.cube import Region, slices_of
-from featureflow.contracts.grid_step import Block
 from featureflow.contracts.outlines import absent
 
 Values = np.ndarray[Any, Any]
@@ -59,24 +58,27 @@ def columns(values: Values, axes: Sequence[int]) -> Values:
     return np.ascontiguousarray(front).reshape(rows, -1)
 
 
-def part(block: Block, region: Region) -> xr.Dataset:
-    """Cut a block to a region of the same input."""
-    there = {dim: span for dim, span in region.items() if dim in block.data.dims}
-    if all(block.region[dim] == span for dim, span in there.items()):
-        return block.data
-    return block.data.isel(slices_of(there, block.region))
+def result(made: xr.Dataset, region: Region, arrays: Mapping[str, Values], passed: xr.Dataset) -> xr.Dataset:
+    """Put a region of the output together, with the types, attributes and coordinates of its outline.
 
-
-def result(made: xr.Dataset, region: Region, arrays: Mapping[str, Values], block: xr.Dataset) -> xr.Dataset:
-    """Put a region of the output together: computed arrays, and variables of the block that are passed on."""
-    cut = made.isel({dim: slice(*span) for dim, span in region.items() if dim in made.dims})
+    Parameters
+    ----------
+    arrays
+        Values that were computed, by variable.
+    passed
+        Has all other variables, within the region.
+    """
     variables: dict[Any, Any] = {}
-    for name, variable in made.data_vars.items():
-        values = arrays[str(name)] if name in arrays else block[name].values
+    for name, variable in made.data_vars.variables.items():
+        values = arrays[str(name)] if name in arrays else passed.variables[name].values
         variables[name] = xr.Variable(
             variable.dims, np.asarray(values, variable.dtype), attrs=dict(variable.attrs)
         )
-    coordinates = {name: cut.variables[name] for name in cut.coords}
+    inside = slices_of(region)
+    coordinates = {
+        name: one.isel({dim: inside[str(dim)] for dim in one.dims})
+        for name, one in made.coords.variables.items()
+    }
     return xr.Dataset(variables, coordinates, attrs=dict(made.attrs))
 
 

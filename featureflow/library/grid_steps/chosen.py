@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from featureflow.contracts.cube import Region
-from featureflow.contracts.grid_step import Block, StepMistake
+from featureflow.contracts.grid_step import StepMistake
 from featureflow.library.grid_steps.axes import check_variables
+
+
+def names_in(params: Mapping[str, Any], key: str = "variables") -> tuple[str, ...] | None:
+    """Names that a spec lists, or none."""
+    given = params.get(key)
+    return None if given is None else tuple(given)
 
 
 def acted_on(
@@ -51,14 +55,29 @@ def acted_on(
     return list(variables)
 
 
-def cut(block: Block, region: Region) -> xr.Dataset:
-    """Give what a block has within a region, for variables that pass unchanged."""
-    inside = {
-        dim: slice(region[dim][0] - low, region[dim][1] - low)
-        for dim, (low, _) in block.region.items()
-        if dim in region and dim in block.data.sizes
-    }
-    return block.data.isel(inside)
+def refuse_others(
+    cube: xr.Dataset,
+    variables: Sequence[str] | None,
+    dims: Iterable[Hashable],
+    what: str,
+    kinds: str = "biuf",
+) -> None:
+    """Refuse variables that have the dimensions and are no numbers, where they can't pass unchanged.
+
+    Raises
+    ------
+    StepMistake
+        If there is one, unless the spec names the variables that the step acts on.
+    """
+    wanted = set(dims)
+    for name, one in cube.data_vars.items():
+        if variables is None and one.dtype.kind not in kinds and (wanted & set(one.dims)):
+            text = (
+                f"{name!r} is {one.dtype}; {what} takes {'numbers' if 'b' in kinds else 'numbers, no bool'}."
+            )
+            raise StepMistake(
+                (), f"{text} Name those that are meant with variables, cast it or leave it out before."
+            )
 
 
 def with_variables(
@@ -76,8 +95,3 @@ def with_variables(
     dims = {dim for one in variables.values() for dim in one.dims} | (set(cube.sizes) - set(lost))
     coords = {name: one for name, one in cube.coords.items() if dims.issuperset(one.dims)}
     return xr.Dataset(dict(variables), coords, cube.attrs)
-
-
-def plain(values: Any) -> np.ndarray[Any, Any]:
-    """Values side by side in memory: some functions of NumPy give another last bit if they are not."""
-    return np.ascontiguousarray(values)

@@ -75,7 +75,7 @@ class Anomaly(LearningStep):
         found = getattr(coordinate.dt, self.by).values
         return np.asarray(found, np.int64) - GROUPS[self.by][1]
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the same dimensions and units; integers become float64."""
         self.check(cube)
         if self.by != "none" and not is_time(cube, self.over_dim):

@@ -14,7 +14,7 @@ from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep
 from featureflow.contracts.outlines import absent
 from featureflow.library.grid_steps.axes import check_variables
-from featureflow.library.grid_steps.blocks import Values, float_dtype, part, result
+from featureflow.library.grid_steps.blocks import Values, float_dtype, result
 from featureflow.library.grid_steps.chosen import acted_on
 from featureflow.library.grid_steps.learning import LearningStep, Period, period_of
 from featureflow.library.grid_steps.statistics import quantiles_of
@@ -58,7 +58,7 @@ class ClipToRange(GridStep):
         check_variables(cube, [name for name, _ in self.each], ("each",))
         return dict(self.each)
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the same types; integers become float64 if a limit is not one of their numbers."""
         made = cube.copy(deep=False)
         limits = self._limits(cube)
@@ -69,16 +69,9 @@ class ClipToRange(GridStep):
             made[name] = absent(v.dims, v.shape, v.dtype if fits else np.float64, v.attrs)
         return made
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Compute each value by itself."""
-        data = part(block, region)
+        data = block.within(region)
         arrays = {}
         for name, (low, high) in self._limits(made).items():
             dtype = made[name].dtype
@@ -117,7 +110,7 @@ class ClipToQuantiles(LearningStep):
         """The limits."""
         return ("low", "high")
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the same dimensions and attributes; integers become float64."""
         self.check(cube)
         made = cube.copy(deep=False)
@@ -188,7 +181,7 @@ class ClipToQuantiles(LearningStep):
                     found[f"{name}:{end}"] = ((), np.float64(limit))
         return xr.Dataset(found)
 
-    def compare(self, table: Values, groups: Values, learned: Sequence[Values], out: Values) -> None:  # noqa: ARG002
+    def compare(self, table: Values, groups: Values, learned: Sequence[Values], out: Values) -> None:
         """Clip rows to the limits of their columns."""
         low, high = (np.asarray(one[0], out.dtype) for one in learned)
         np.clip(table, low, high, out=out)

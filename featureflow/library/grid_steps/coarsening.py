@@ -24,7 +24,6 @@ from featureflow.library.grid_steps.blocks import (
     float_dtype,
     floats,
     is_number,
-    part,
     reshaped,
     result,
 )
@@ -72,7 +71,7 @@ class Coarsen(GridStep):
             return dtype
         return float_dtype(dtype)
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the blocks; every coordinate along them is averaged, which takes numbers or times."""
         for dim, size in self.sizes.items():
             check_dim(cube, dim, (dim,))
@@ -130,7 +129,7 @@ class Coarsen(GridStep):
     def _over_time(self, cube: xr.Dataset) -> bool:
         return any(is_time(cube, dim) for dim in self.sizes)
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """Whole blocks."""
         return Needs({dim: self._span(dim, span, cube.sizes[dim]) for dim, span in region.items()})
 
@@ -138,17 +137,10 @@ class Coarsen(GridStep):
         size = self.sizes.get(dim, 1)
         return blocks[0] * size, min(blocks[1] * size, end)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Compute whole blocks."""
         spans = {dim: self._span(dim, span, block.region[dim][1]) for dim, span in region.items()}
-        data = part(block, spans)
+        data = block.within(spans)
         arrays = {}
         for name, v in data.data_vars.items():
             if not set(v.dims) & set(self.sizes):

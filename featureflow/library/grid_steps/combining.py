@@ -13,10 +13,9 @@ import xarray as xr
 from featureflow.contracts.cube import Region, Span
 from featureflow.contracts.grid_step import KNOWN_AT, Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
-from featureflow.library.grid_steps.alignment import (
-    aligned,
-)
-from featureflow.library.grid_steps.axes import coordinates_within, hint
+from featureflow.library.grid_steps.alignment import aligned
+from featureflow.library.grid_steps.axes import hint
+from featureflow.library.grid_steps.blocks import result
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class Concat(GridStep):
         first = parts[""].coords.variables[self.dim]
         return xr.Variable((self.dim,), joined if isinstance(joined, pd.Index) else first, first.attrs)
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """Of each source what is in the region; one position where nothing is."""
         spans = self._spans(region[self.dim])
         found: dict[str, Region] = {}
@@ -157,33 +156,25 @@ class Concat(GridStep):
                 found[name][self.dim] = _inside(spans[name], sizes[self.dim])
         return Needs(found.pop(""), found)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Values as they are, in the type of all."""
         spans = self._spans(region[self.dim])
-        blocks = {"": block, **others}
+        blocks = {"": block, **block.others}
         there = [name for name, span in spans.items() if span[0] < span[1]]
-        found: dict[str, xr.Variable] = {}
-        for key, one in block.data.data_vars.variables.items():
+        arrays = {}
+        for key in block.data.data_vars:
             name = str(key)
             dims, dtype = made[name].dims, made[name].dtype
             if self.dim not in dims:
-                found[name] = one
                 continue
             pieces = [blocks[source].data.variables[name] for source in there]
             pieces = [
                 p if self.dim in p.dims else xr.Variable((self.dim, *p.dims), np.asarray(p.data)[None])
                 for p in pieces
             ]
-            arrays = [np.asarray(piece.transpose(*dims).values).astype(dtype, copy=False) for piece in pieces]
-            found[name] = xr.Variable(dims, np.concatenate(arrays, dims.index(self.dim)), one.attrs)
-        return coordinates_within(xr.Dataset(dict(found)), made, region)
+            parts = [np.asarray(piece.transpose(*dims).values).astype(dtype, copy=False) for piece in pieces]
+            arrays[name] = np.concatenate(parts, dims.index(self.dim))
+        return result(made, region, arrays, block.data)
 
     def _length(self, name: str) -> int:
         return self.seen[name].get(self.dim, 1)

@@ -12,11 +12,18 @@ import xarray as xr
 from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, Needs
 from featureflow.contracts.outlines import absent
-from featureflow.library.grid_steps.axes import check_dim, coordinates_within, is_time, known, with_known
-from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
+from featureflow.kernels import grid_reductions
+from featureflow.library.grid_steps.axes import check_dim, is_time, known, with_known
+from featureflow.library.grid_steps.blocks import Values, along, back, floats, result
+from featureflow.library.grid_steps.chosen import acted_on, names_in, with_variables
 from featureflow.library.grid_steps.statistics import clean, result_dtype
 
-Array = np.ndarray[Any, Any]
+_OPS = {
+    "mean": grid_reductions.MEAN,
+    "sum": grid_reductions.SUM,
+    "min": grid_reductions.MIN,
+    "max": grid_reductions.MAX,
+}
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,9 @@ class Cumulative(GridStep):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Cumulative:
         """Make the step from the parameters of a spec."""
-        kept = params.get("variables")
-        return cls(params["dim"], params["op"], None if kept is None else tuple(kept))
+        return cls(params["dim"], params["op"], names_in(params))
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Types as those of the statistic."""
         check_dim(cube, self.dim, ("dim",))
         changed = {
@@ -52,44 +58,30 @@ class Cumulative(GridStep):
             made = with_known(made, self.dim, np.maximum.accumulate(known(cube, self.dim)))
         return made
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """Everything before."""
         return Needs({**region, self.dim: (0, region[self.dim][1])})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """One value after the other, in float64."""
-        passing = cut(block, region)
         low, high = (end - block.region[self.dim][0] for end in region[self.dim])
-        chosen = acted_on(block.data, self.variables, [self.dim], ("dim",))
-        found: dict[str, xr.Variable] = {}
-        for name, one in block.data.data_vars.variables.items():
-            if name not in chosen:
-                found[str(name)] = passing.variables[name]
+        arrays = {}
+        for name in acted_on(block.data, self.variables, [self.dim], ("dim",)):
+            one = block.data.variables[name]
+            axis, values = one.dims.index(self.dim), np.asarray(one.values)
+            if values.dtype.kind in "iub" and self.op != "mean":
+                arrays[name] = _whole(np.moveaxis(values, axis, 0), self.op)[low:high]
+                arrays[name] = np.moveaxis(arrays[name], 0, axis)
                 continue
-            axis = one.dims.index(self.dim)
-            totals = running(np.moveaxis(np.asarray(one.values), axis, 0), self.op)[low:high]
-            values = np.moveaxis(totals, 0, axis).astype(made[name].dtype)
-            found[str(name)] = xr.Variable(one.dims, clean(np.ascontiguousarray(values)), one.attrs)
-        return coordinates_within(xr.Dataset(found), made, region)
+            x, moved = along(floats(values), axis)
+            out = np.empty((x.shape[0], high - low, x.shape[2]), made[name].dtype)
+            grid_reductions.running(x, low, _OPS[self.op], out)
+            arrays[name] = clean(back(out, values.shape, axis, moved))
+        return result(made, region, arrays, block.within(region))
 
 
-def running(rows: Array, op: str) -> Array:
-    """Running totals along the first axis."""
-    if op in ("min", "max"):
-        return np.asarray((np.fmin if op == "min" else np.fmax).accumulate(rows, axis=0))
-    whole = rows.dtype.kind in "iub"
-    if op == "sum" and whole:
-        return np.add.accumulate(rows, axis=0, dtype=result_dtype("sum", rows.dtype))
-    there = np.ones(rows.shape, bool) if whole else ~np.isnan(rows)
-    sums = np.add.accumulate(np.where(there, rows, 0).astype(np.float64), axis=0)
+def _whole(rows: Values, op: str) -> Values:
+    """Running totals of whole numbers along the first axis, exact."""
     if op == "sum":
-        return sums
-    with np.errstate(invalid="ignore"):
-        return np.asarray(sums / np.add.accumulate(there, axis=0, dtype=np.int64))
+        return np.add.accumulate(rows, axis=0, dtype=result_dtype("sum", rows.dtype))
+    return np.asarray((np.minimum if op == "min" else np.maximum).accumulate(rows, axis=0))

@@ -12,14 +12,8 @@ import xarray as xr
 from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
-from featureflow.library.grid_steps.axes import (
-    check_dim,
-    coordinates_within,
-    is_time,
-    known,
-    latest_within,
-    with_known,
-)
+from featureflow.library.grid_steps.axes import check_dim, is_time, known, latest_within, with_known
+from featureflow.library.grid_steps.blocks import result
 from featureflow.library.grid_steps.chosen import acted_on, with_variables
 from featureflow.library.grid_steps.statistics import clean
 
@@ -36,7 +30,7 @@ class Diff(GridStep):
         """Make the step from the parameters of a spec."""
         return cls(params["dim"], params.get("n") or 1)
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Shorter by ``n``; integers become int64, as a difference of small or unsigned ones would wrap."""
         check_dim(cube, self.dim, ("dim",))
         if self.n >= cube.sizes[self.dim]:
@@ -57,28 +51,20 @@ class Diff(GridStep):
             made = with_known(made, self.dim, latest_within(known(cube, self.dim), self.n, 0)[self.n :])
         return made
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """The ``n`` positions before."""
         low, high = region[self.dim]
         return Needs({**region, self.dim: (low, high + self.n)})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Subtract, as often as asked."""
-        found: dict[str, xr.Variable] = {}
+        arrays = {}
         for name, one in block.data.data_vars.variables.items():
-            found[str(name)] = one
             if self.dim in one.dims:
                 wide = np.asarray(one.values).astype(made[name].dtype, copy=False)
-                values = np.diff(wide, self.n, one.dims.index(self.dim))
-                found[str(name)] = xr.Variable(one.dims, clean(values), one.attrs)
-        return coordinates_within(xr.Dataset(found), made, region)
+                with np.errstate(invalid="ignore", over="ignore"):
+                    arrays[str(name)] = clean(np.diff(wide, self.n, one.dims.index(self.dim)))
+        return result(made, region, arrays, block.data)
 
 
 def _signed(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -93,7 +93,9 @@ class Formula:
         values = np.asarray(variable.values)
         if values.dtype.kind not in "biuf":
             raise WrongOperands(f"the result is {values.dtype}; it must be a number or a condition.")
-        values = clean(values.copy()) if values.dtype.kind == "f" else values
+        if values.dtype.kind == "f":
+            shared = any(np.may_share_memory(values, one.values) for one in found.values())
+            values = clean(values.copy() if shared or not values.flags.writeable else values)
         return xr.Variable(variable.dims, np.ascontiguousarray(values).reshape(variable.shape))
 
 

@@ -12,8 +12,8 @@ import xarray as xr
 from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, StepMistake
 from featureflow.contracts.outlines import absent
-from featureflow.library.grid_steps.axes import coordinates_within
-from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
+from featureflow.library.grid_steps.blocks import result
+from featureflow.library.grid_steps.chosen import acted_on, names_in, with_variables
 from featureflow.library.grid_steps.expressions import Formula, parse
 from featureflow.library.grid_steps.shifting import with_missing
 
@@ -33,10 +33,9 @@ class Where(GridStep):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Where:
         """Make the step from the parameters of a spec."""
-        kept = params.get("variables")
-        return cls(params["expression"], None if kept is None else tuple(kept))
+        return cls(params["expression"], names_in(params))
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Integers become floats that have a NaN, as in xarray."""
         condition = parsed(self.expression, ("expression",)).check(cube, ("expression",))
         if condition.dtype.kind != "b":
@@ -48,19 +47,12 @@ class Where(GridStep):
             changed[name] = absent(one.dims, one.shape, with_missing(one.dtype), one.attrs)
         return with_variables(cube, changed)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Values as they are, or NaN."""
-        data = cut(block, region)
+        data = block.within(region)
         condition = parse(self.expression).evaluate(data)
         chosen = kept_by(data, self.variables, condition.dims, ("expression",))
-        return coordinates_within(kept_where(data, condition, chosen), made, region)
+        return result(made, region, kept_where(data, condition, chosen), data)
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Derive(GridStep):
         """Make the step from the parameters of a spec."""
         return cls(tuple(params["expressions"].items()))
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """With the new variables."""
         for name, text in self.expressions:
             if name in cube.coords or name in cube.sizes:
@@ -87,19 +79,12 @@ class Derive(GridStep):
             cube = with_variables(cube, {name: absent(found.dims, shape, found.dtype)})
         return cube
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Evaluate one after the other."""
-        data = cut(block, region)
+        data = block.within(region)
         for name, text in self.expressions:
             data = data.drop_vars(name, errors="ignore").assign({name: parse(text).evaluate(data)})
-        return coordinates_within(data[list(made.data_vars)], made, region)
+        return result(made, region, {}, data)
 
 
 def kept_by(
@@ -122,16 +107,16 @@ def kept_by(
     return fits
 
 
-def kept_where(data: xr.Dataset, condition: xr.Variable, chosen: list[str]) -> xr.Dataset:
-    """Give some variables with NaN where a condition is false."""
-    found: dict[str, xr.Variable] = {str(name): one for name, one in data.data_vars.variables.items()}
+def kept_where(data: xr.Dataset, condition: xr.Variable, chosen: list[str]) -> dict[str, Array]:
+    """Give the values of some variables, NaN where a condition is false."""
+    found = {}
     for name in chosen:
-        one = found[name]
+        one = data.variables[name]
         spread = condition.set_dims({dim: one.sizes[dim] for dim in one.dims}).transpose(*one.dims)  # type: ignore[no-untyped-call]
         dtype = with_missing(one.dtype)
         values = np.where(np.asarray(spread.values), np.asarray(one.values), dtype.type(np.nan))
-        found[name] = xr.Variable(one.dims, values.astype(dtype, copy=False), one.attrs)
-    return xr.Dataset(dict(found))
+        found[name] = values.astype(dtype, copy=False)
+    return found
 
 
 def parsed(text: str, place: tuple[str | int, ...]) -> Formula:

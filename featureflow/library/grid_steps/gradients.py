@@ -12,17 +12,12 @@ import xarray as xr
 from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
+from featureflow.kernels import grid_slopes
 from featureflow.library.grid_steps.attributes import per
-from featureflow.library.grid_steps.axes import (
-    check_dim,
-    coordinates_within,
-    is_time,
-    known,
-    latest_within,
-    with_known,
-)
-from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
-from featureflow.library.grid_steps.statistics import clean
+from featureflow.library.grid_steps.axes import check_dim, is_time, known, latest_within, with_known
+from featureflow.library.grid_steps.blocks import along, back, floats, result
+from featureflow.library.grid_steps.chosen import acted_on, names_in, with_variables
+from featureflow.library.grid_steps.statistics import clean, result_dtype
 
 Array = np.ndarray[Any, Any]
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "D": 86400.0}
@@ -44,22 +39,16 @@ class Gradient(GridStep):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Gradient:
         """Make the step from the parameters of a spec."""
-        kept = params.get("variables")
-        return cls(
-            params["dim"],
-            params.get("edge_order") or 1,
-            params.get("unit") or "s",
-            None if kept is None else tuple(kept),
-        )
+        return cls(params["dim"], params.get("edge_order") or 1, params.get("unit") or "s", names_in(params))
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Units per units of the coordinate."""
         check_dim(cube, self.dim, ("dim",))
         if self.dim not in cube.indexes:
             text = f"dimension {self.dim!r} has no coordinate, so there are no units to change by."
             raise StepMistake(("dim",), text)
         if cube.sizes[self.dim] < self.edge_order + 1:
-            text = f"{self.dim!r} has {cube.sizes[self.dim]} positions; it needs {self.edge_order + 1}."
+            text = f"a slope needs {self.edge_order + 1} labels or more; {self.dim!r} has {cube.sizes[self.dim]}."
             raise StepMistake(("dim",), text)
         if cube[self.dim].dtype.kind not in "iufM" and not is_time(cube, self.dim):
             raise StepMistake(("dim",), f"labels of {self.dim!r} are no numbers and no times.")
@@ -69,9 +58,12 @@ class Gradient(GridStep):
         unit = _UNIT_NAMES[self.unit] if time else cube[self.dim].attrs.get("units")
         changed = {
             name: absent(
-                cube[name].dims, cube[name].shape, _type(cube[name].dtype), per(cube[name].attrs, unit)
+                cube[name].dims,
+                cube[name].shape,
+                result_dtype("mean", cube[name].dtype),
+                per(cube[name].attrs, unit),
             )
-            for name in acted_on(cube, self.variables, [self.dim], ("dim",))
+            for name in self._chosen(cube)
         }
         made = with_variables(cube, changed)
         if not time:
@@ -82,7 +74,7 @@ class Gradient(GridStep):
         latest[0], latest[-1] = when[:reach].max(), when[-reach:].max()
         return with_known(made, self.dim, latest)
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """Both neighbours, and as many values as the ends take."""
         low, high = region[self.dim]
         size, reach = int(cube.sizes[self.dim]), self.edge_order + 1
@@ -93,29 +85,21 @@ class Gradient(GridStep):
             start = min(start, size - reach)
         return Needs({**region, self.dim: (start, stop)})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Differences in float64, by the weights that the whole coordinate gives."""
-        passing = cut(block, region)
         gradients = stencil(positions(made, self.dim, self.unit), self.edge_order)
-        chosen = acted_on(block.data, self.variables, [self.dim], ("dim",))
-        found: dict[str, xr.Variable] = {}
-        for name, one in block.data.data_vars.variables.items():
-            if name not in chosen:
-                found[str(name)] = passing.variables[name]
-                continue
+        arrays = {}
+        for name in self._chosen(block.data):
+            one = block.data.variables[name]
             axis = one.dims.index(self.dim)
-            rows = np.moveaxis(np.asarray(one.values), axis, 0)
-            slopes = gradients(rows, *region[self.dim], block.region[self.dim][0])
-            values = np.moveaxis(slopes, 0, axis).astype(made[name].dtype)
-            found[str(name)] = xr.Variable(one.dims, clean(np.ascontiguousarray(values)), made[name].attrs)
-        return coordinates_within(xr.Dataset(found), made, region)
+            x, moved = along(floats(one.values), axis)
+            out = np.empty((x.shape[0], region[self.dim][1] - region[self.dim][0], x.shape[2]), x.dtype)
+            gradients(x, *region[self.dim], block.region[self.dim][0], out)
+            arrays[name] = clean(back(out, one.shape, axis, moved))
+        return result(made, region, arrays, block.within(region))
+
+    def _chosen(self, cube: xr.Dataset) -> list[str]:
+        return acted_on(cube, self.variables, [self.dim], ("dim",), "iuf")
 
 
 def positions(cube: xr.Dataset, dim: str, unit: str) -> Array:
@@ -148,21 +132,19 @@ class Stencil:
     first: Array
     weights: Array
 
-    def __call__(self, values: Array, start: int, stop: int, offset: int) -> Array:
-        """Gradients of the positions from ``start`` to ``stop``; ``values`` are those from ``offset`` on."""
-        rows = values.astype(np.float64)
-        out = np.empty((stop - start, *rows.shape[1:]))
+    def __call__(self, x: Array, start: int, stop: int, offset: int, out: Array) -> None:
+        """Gradients of the positions from ``start`` to ``stop``; ``x`` has those from ``offset`` on in its middle."""
         here = slice(start, stop)
-        shape = (-1, *[1] * (rows.ndim - 1))
-        with np.errstate(invalid="ignore", over="ignore"):
-            two = ~self.of_three[here]
-            low, high = (ends[here][two] - offset for ends in (self.low, self.high))
-            out[two] = (rows[high] - rows[low]) / self.apart[here][two].reshape(shape)
-            three = self.of_three[here]
-            first = self.first[here][three] - offset
-            a, b, c = (weight[here][three].reshape(shape) for weight in self.weights)
-            out[three] = a * rows[first] + b * rows[first + 1] + c * rows[first + 2]
-        return out
+        grid_slopes.slopes(
+            x,
+            self.low[here] - offset,
+            self.high[here] - offset,
+            self.apart[here],
+            self.of_three[here],
+            self.first[here] - offset,
+            np.ascontiguousarray(self.weights[:, here]),
+            out,
+        )
 
 
 def stencil(x: Array, edge_order: int) -> Stencil:
@@ -195,7 +177,3 @@ def _end_weights(near: float, far: float) -> Array:
     """Weights of the first three values for the gradient at the first."""
     both = near + far
     return np.array([-(near + both) / (near * both), both / (near * far), -near / (far * both)])
-
-
-def _type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.kind == "f" else np.dtype("float64")

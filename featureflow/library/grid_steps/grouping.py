@@ -13,8 +13,9 @@ from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
 from featureflow.library.grid_steps.attributes import of_statistic
-from featureflow.library.grid_steps.axes import check_dim, coordinates_within, is_time
-from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
+from featureflow.library.grid_steps.axes import check_dim, is_time
+from featureflow.library.grid_steps.blocks import result
+from featureflow.library.grid_steps.chosen import acted_on, names_in, refuse_others, with_variables
 from featureflow.library.grid_steps.statistics import result_dtype, statistic
 
 Array = np.ndarray[Any, Any]
@@ -37,17 +38,16 @@ class GroupBy(GridStep):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> GroupBy:
         """Make the step from the parameters of a spec."""
-        kept = params.get("variables")
-        names = None if kept is None else tuple(kept)
-        return cls(params["dim"], params["by"], params["op"], params.get("ddof") or 0, names)
+        return cls(params["dim"], params["by"], params["op"], params.get("ddof") or 0, names_in(params))
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """With ``by`` for the dimension of times."""
         check_dim(cube, self.dim, ("dim",))
         if not is_time(cube, self.dim):
             raise StepMistake(("by",), f"{self.by} is a part of a time, but {self.dim!r} holds no times.")
         if self.by in cube.variables or self.by in cube.sizes:
             raise StepMistake(("by",), f"the cube already has a {self.by!r}. Drop or rename it before.")
+        refuse_others(cube, self.variables, [self.dim], f"a {self.op}")
         labels, _ = groups_of(cube, self.dim, self.by)
         changed = {}
         for name in acted_on(cube, self.variables, [self.dim], ("dim",)):
@@ -72,34 +72,24 @@ class GroupBy(GridStep):
             found[self.dim] = (min(found[self.dim][0], ends[0]), max(found[self.dim][1], ends[1]))
         return Needs(found)
 
-    def is_separable(self, cube: xr.Dataset, made: xr.Dataset) -> bool:  # noqa: ARG002
+    def is_separable(self, cube: xr.Dataset, made: xr.Dataset) -> bool:
         """Unless something keeps the dimension: then a range of it follows from groups and from times."""
         return self.dim not in made.sizes
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Each group by itself, its times in their order."""
         low, high = region[self.by]
         wanted = made[self.by].values[low:high]
         labels, codes = groups_of(block.data, self.dim, self.by)
         places = [np.flatnonzero(labels[codes] == label) for label in wanted]
-        passing = cut(block, region)
-        found: dict[str, xr.Variable] = {}
-        for name, one in block.data.data_vars.variables.items():
-            if made[name].dims == one.dims:
-                found[str(name)] = passing.variables[name]
-                continue
+        arrays = {}
+        for name in acted_on(block.data, self.variables, [self.dim], ("dim",)):
+            one = block.data.variables[name]
             axis = one.dims.index(self.dim)
             values = np.asarray(one.values)
             groups = [statistic(np.take(values, at, axis), [axis], self.op, self.ddof) for at in places]
-            found[str(name)] = xr.Variable(made[name].dims, np.stack(groups, axis), made[name].attrs)
-        return coordinates_within(xr.Dataset(found), made, region)
+            arrays[name] = np.stack(groups, axis)
+        return result(made, region, arrays, block.within(region))
 
 
 def groups_of(cube: xr.Dataset, dim: str, by: str) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from featureflow.contracts.cube import Region, whole
 from featureflow.contracts.grid_step import Block, FittedStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
 from featureflow.library.grid_steps.axes import check_dim, is_time
-from featureflow.library.grid_steps.blocks import Values, columns, floats, part, result
+from featureflow.library.grid_steps.blocks import Values, columns, floats, result
 from featureflow.library.grid_steps.chosen import acted_on
 from featureflow.library.grid_steps.labels import index_of, span_of
 
@@ -148,7 +148,7 @@ class LearningStep(FittedStep):
     def sums(self, table: Values, groups: Values) -> dict[str, Values]:
         """Sums of the rows of each group, ``(group, column)``."""
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """The same region, and what was learned for it."""
         known, sizes = getattr(self, "_sizes", (None, {}))
         if known is not cube:  # asked for each chunk of a grid
@@ -157,18 +157,12 @@ class LearningStep(FittedStep):
         fitted = {dim: region.get(dim, (0, size)) for dim, size in sizes.items()}
         return Needs(dict(region), fitted=fitted)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Compare each value with what was learned for its group and place."""
+        fitted = block.fitted
         if fitted is None:
             raise RuntimeError("a step that learns is applied with what was learned")
-        data = part(block, region)
+        data = block.within(region)
         arrays = {}
         for name in self.names(made):
             variable = data[name]
@@ -182,7 +176,7 @@ class LearningStep(FittedStep):
             self.compare(table, groups, learned, out)
             front = [variable.shape[axis] for axis in axes]
             rest = [n for axis, n in enumerate(variable.shape) if axis not in axes]
-            arrays[name] = np.moveaxis(out.reshape(*front, *rest), range(len(axes)), axes)
+            arrays[name] = np.moveaxis(out.reshape((*front, *rest)), range(len(axes)), axes)
         return result(made, region, arrays, data)
 
     @abstractmethod

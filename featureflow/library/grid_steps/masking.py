@@ -13,8 +13,9 @@ from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
 from featureflow.library.grid_steps.alignment import Beside, aligned, known_with, sizes_of, taken_from
-from featureflow.library.grid_steps.axes import coordinates_within, hint
-from featureflow.library.grid_steps.chosen import cut, with_variables
+from featureflow.library.grid_steps.axes import hint
+from featureflow.library.grid_steps.blocks import result
+from featureflow.library.grid_steps.chosen import names_in, with_variables
 from featureflow.library.grid_steps.expressions import parse
 from featureflow.library.grid_steps.formulas import kept_by, kept_where, parsed
 from featureflow.library.grid_steps.shifting import with_missing
@@ -38,13 +39,12 @@ class Mask(GridStep):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Mask:
         """Make the step from the parameters of a spec."""
-        values, kept = params.get("values"), params.get("variables")
         return cls(
             params["source"],
             params.get("variable"),
-            None if values is None else tuple(values),
+            names_in(params, "values"),
             params.get("expression"),
-            None if kept is None else tuple(kept),
+            names_in(params),
         )
 
     @property
@@ -68,24 +68,17 @@ class Mask(GridStep):
             changed[name] = absent(one.dims, one.shape, with_missing(one.dtype), one.attrs)
         return known_with(with_variables(cube, changed), other, found)
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """The same region of the input; of the source what has its labels."""
         return Needs(dict(region), {self.source: self.seen[self.source].region_of(region)})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Values as they are, or NaN."""
-        data = cut(block, region)
-        beside = taken_from(others[self.source], made, region, self.seen[self.source].found)
+        data = block.within(region)
+        beside = taken_from(block.others[self.source], made, region, self.seen[self.source].found)
         condition = self._true(beside)
         chosen = kept_by(data, self.variables, condition.dims, ("source",))
-        return coordinates_within(kept_where(data, condition, chosen), made, region)
+        return result(made, region, kept_where(data, condition, chosen), data)
 
     def _used(self, other: xr.Dataset) -> xr.Dataset:
         """What the mask is made of: one variable, or those of the expression."""

@@ -19,8 +19,9 @@ from featureflow.library.grid_steps.alignment import (
     span_of,
     taken_from,
 )
-from featureflow.library.grid_steps.axes import coordinates_within, hint
-from featureflow.library.grid_steps.chosen import cut
+from featureflow.library.grid_steps.axes import hint
+from featureflow.library.grid_steps.blocks import result
+from featureflow.library.grid_steps.chosen import names_in
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ class Merge(GridStep):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Merge:
         """Make the step from the parameters of a spec."""
-        kept = params.get("variables")
-        return cls(params["source"], None if kept is None else tuple(kept), params.get("prefix") or "")
+        return cls(params["source"], names_in(params), params.get("prefix") or "")
 
     @property
     def others(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -75,7 +75,7 @@ class Merge(GridStep):
         made = xr.Dataset(dict(variables), {**left.coords.variables, **extra}, cube.attrs)
         return known_with(outline_of(made), other, found)
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """What has the labels of the region, on both sides."""
         beside = self.seen[self.source]
         mine = {
@@ -86,26 +86,16 @@ class Merge(GridStep):
         }
         return Needs(mine, {self.source: beside.region_of(region)})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Values as they are."""
         found = self.seen[self.source].found
         cuts = [dim for dim, one in found.items() if not one.whole]
-        whole = Block(block.data, {dim: span for dim, span in block.region.items() if dim not in cuts})
-        mine = taken_from(Block(cut(whole, region), block.region), made, region, cuts)
-        beside = taken_from(others[self.source], made, region, found)
+        whole = block.within({dim: span for dim, span in region.items() if dim not in cuts})
+        mine = taken_from(Block(whole, block.region), made, region, cuts)
+        beside = taken_from(block.others[self.source], made, region, found)
         names = self._names(beside if self.variables is None else beside[list(self.variables)])
-        variables = {str(name): one for name, one in mine.data_vars.variables.items()}
-        variables.update(
-            {new: beside.variables[old].transpose(*made[new].dims) for old, new in names.items()}
-        )
-        return coordinates_within(xr.Dataset(dict(variables)), made, region)
+        arrays = {new: beside.variables[old].transpose(*made[new].dims).values for old, new in names.items()}
+        return result(made, region, arrays, mine)
 
     def _names(self, used: xr.Dataset) -> dict[str, str]:
         return {str(name): f"{self.prefix}{name}" for name in used.data_vars}

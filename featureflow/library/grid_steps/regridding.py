@@ -30,7 +30,6 @@ from featureflow.library.grid_steps.blocks import (
     float_dtype,
     floats,
     is_number,
-    part,
     reshaped,
     result,
 )
@@ -157,17 +156,10 @@ class Regrid(GridStep):
             found[dim] = (max(0, int(low)), min(size, int(high)))
         return Needs(found)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Go from axis to axis in double precision, one dimension after the other."""
         changed = self._changed()
-        data = part(block, {dim: span for dim, span in region.items() if dim not in changed})
+        data = block.within({dim: span for dim, span in region.items() if dim not in changed})
         arrays = {}
         for name, v in data.data_vars.items():
             dims = [dim for dim in changed if dim in v.dims]

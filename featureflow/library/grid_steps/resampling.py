@@ -21,7 +21,6 @@ from featureflow.library.grid_steps.blocks import (
     float_dtype,
     floats,
     is_number,
-    part,
     reshaped,
     result,
 )
@@ -48,7 +47,7 @@ class Resample(GridStep):
         """Make it of the parameters that a spec has."""
         return cls(**params)
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the bins from the first time to the last; coordinates along time that are no index are left out."""
         check_dim(cube, self.dim, ("dim",))
         if not is_time(cube, self.dim):
@@ -101,16 +100,9 @@ class Resample(GridStep):
         starts, stops = self._ranges(cube, made, region[self.dim])
         return Needs({**region, self.dim: (int(starts[0]), int(stops[-1]))})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Compute whole bins."""
-        data = part(block, {dim: span for dim, span in region.items() if dim != self.dim})
+        data = block.within({dim: span for dim, span in region.items() if dim != self.dim})
         starts, stops = self._ranges(data, made, region[self.dim])
         arrays: dict[str, Values] = {}
         for name, v in data.data_vars.items():

@@ -15,7 +15,7 @@ from featureflow.contracts.outlines import absent
 from featureflow.kernels import grid_groups
 from featureflow.library.grid_steps.attributes import with_units
 from featureflow.library.grid_steps.axes import check_variables
-from featureflow.library.grid_steps.blocks import Values, float_dtype, floats, part, result
+from featureflow.library.grid_steps.blocks import Values, float_dtype, floats, result
 from featureflow.library.grid_steps.chosen import acted_on
 from featureflow.library.grid_steps.learning import LearningStep, Period, added, period_of
 
@@ -53,22 +53,15 @@ class Rescale(GridStep):
             return dict(self.each)
         return dict.fromkeys(acted_on(cube, self.variables, (), ()), self.constants)
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the same dimensions, without units; integers become float64."""
         names = list(self._numbers(cube))
         acted_on(cube, names, (), ())
         return _outline(cube, names)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Compute each value by itself."""
-        data = part(block, region)
+        data = block.within(region)
         arrays: dict[str, Values] = {}
         for name, (shift, scale) in self._numbers(made).items():
             out = np.empty(data[name].shape, made[name].dtype)
@@ -92,7 +85,7 @@ class _Scale(LearningStep):
     to: tuple[float, float] = (0.0, 1.0)
     ddof: int = 0
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the same dimensions, without units; integers become float64."""
         self.check(cube)
         return _outline(cube, self.names(cube))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,15 @@ import xarray as xr
 from featureflow.contracts.cube import Region, Span
 from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import outline_of
-from featureflow.library.grid_steps.axes import check_dim, check_variables, coordinates_within
+from featureflow.library.grid_steps.axes import check_dim, check_variables
+from featureflow.library.grid_steps.blocks import result
+from featureflow.library.grid_steps.chosen import names_in
 from featureflow.library.grid_steps.labels import index_of, position_of, positions_of, span_of
 
 #: what is taken along one dimension: ``range(…)``, one position (the dimension goes), or positions in any order
 Taken = range | int | np.ndarray[Any, Any]
+#: the same within a block
+Place = slice | int | np.ndarray[Any, Any]
 
 
 class _Selection(GridStep):
@@ -24,11 +29,11 @@ class _Selection(GridStep):
 
     variables: tuple[str, ...] | None = None
 
+    @abstractmethod
     def taken(self, cube: xr.Dataset) -> dict[str, Taken]:
         """What is taken along each dimension that is named."""
-        raise NotImplementedError
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Dimensions are cut; one that a single label is taken of goes, its label stays as a scalar coordinate."""
         if self.variables is not None:
             check_variables(cube, self.variables, ("variables",))
@@ -39,7 +44,7 @@ class _Selection(GridStep):
         indexers = {d: _indexer(t) for d, t in self.taken(cube).items()}
         return outline_of(cube.isel(indexers))
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """Everything between the first and the last position that is taken."""
         found: Region = {str(dim): region.get(str(dim), (0, int(n))) for dim, n in cube.sizes.items()}
         if self.variables is not None:
@@ -53,25 +58,18 @@ class _Selection(GridStep):
                 found[dim] = _reach(taken[low:high])
         return Needs(found)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Values as they are."""
         data = block.data if self.variables is None else block.data[list(self.variables)]
-        indexers = {d: _within(t) for d, t in self.relative(block, region, made).items() if d in data.sizes}
-        return coordinates_within(data.isel(indexers), made, region)
+        indexers = {d: t for d, t in self.relative(block, region, made).items() if d in data.sizes}
+        return result(made, region, {}, data.isel(indexers))
 
-    def relative(self, block: Block, region: Region, made: xr.Dataset) -> dict[str, Taken | slice]:
+    @abstractmethod
+    def relative(self, block: Block, region: Region, made: xr.Dataset) -> dict[str, Place]:
         """What is taken along each dimension, as positions within the block."""
-        raise NotImplementedError
 
 
-@dataclass(frozen=True, repr=True)
+@dataclass(frozen=True)
 class Select(_Selection):
     """Take labels: a range (both ends inclusive), one label, or several.
 
@@ -90,8 +88,7 @@ class Select(_Selection):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Select:
         """Make the step from the parameters of a spec."""
-        kept = params.get("variables")
-        return cls(tuple(params.get("labels", {}).items()), None if kept is None else tuple(kept))
+        return cls(tuple(params.get("labels", {}).items()), names_in(params))
 
     def taken(self, cube: xr.Dataset) -> dict[str, Taken]:
         """Look the labels up in the coordinates."""
@@ -108,9 +105,9 @@ class Select(_Selection):
         found = position_of(index, wanted["value"], method, (dim,))
         return found if isinstance(found, int) else range(*found)
 
-    def relative(self, block: Block, region: Region, made: xr.Dataset) -> dict[str, Taken | slice]:
+    def relative(self, block: Block, region: Region, made: xr.Dataset) -> dict[str, Place]:
         """Find the labels of the output in the block's own coordinate."""
-        found: dict[str, Taken | slice] = {}
+        found: dict[str, Place] = {}
         for dim, wanted in self.labels:
             if dim not in made.sizes:
                 found[dim] = 0
@@ -120,7 +117,7 @@ class Select(_Selection):
         return found
 
 
-@dataclass(frozen=True, repr=True)
+@dataclass(frozen=True)
 class SelectPositions(_Selection):
     """Take positions; negative ones count from the end."""
 
@@ -130,8 +127,7 @@ class SelectPositions(_Selection):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> SelectPositions:
         """Make the step from the parameters of a spec."""
-        kept = params.get("variables")
-        return cls(tuple(params.get("positions", {}).items()), None if kept is None else tuple(kept))
+        return cls(tuple(params.get("positions", {}).items()), names_in(params))
 
     def taken(self, cube: xr.Dataset) -> dict[str, Taken]:
         """Count negative positions from the end."""
@@ -162,9 +158,9 @@ class SelectPositions(_Selection):
                 found[dim] = (found[dim][0], int(cube.sizes[dim]))
         return Needs(found)
 
-    def relative(self, block: Block, region: Region, made: xr.Dataset) -> dict[str, Taken | slice]:
+    def relative(self, block: Block, region: Region, made: xr.Dataset) -> dict[str, Place]:
         """Count from the start of the block, which is the first position that is taken."""
-        found: dict[str, Taken | slice] = {}
+        found: dict[str, Place] = {}
         for dim, wanted in self.positions:
             start, stop = block.region[dim]
             if dim not in made.sizes:
@@ -182,10 +178,6 @@ def _indexer(taken: Taken) -> Any:
     if isinstance(taken, range):  # a range that runs down to 0 has no end as a slice
         return slice(taken.start, None if taken.stop < 0 else taken.stop, taken.step)
     return taken
-
-
-def _within(taken: Taken | slice) -> Any:
-    return taken if isinstance(taken, slice) else _indexer(taken)
 
 
 def _reach(taken: Any) -> Span:

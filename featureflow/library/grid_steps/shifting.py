@@ -12,14 +12,9 @@ import xarray as xr
 from featureflow.contracts.cube import Region, Span
 from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
-from featureflow.library.grid_steps.axes import (
-    check_dim,
-    coordinates_within,
-    is_time,
-    known,
-    with_known,
-)
-from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
+from featureflow.library.grid_steps.axes import check_dim, is_time, known, with_known
+from featureflow.library.grid_steps.blocks import result
+from featureflow.library.grid_steps.chosen import acted_on, names_in, refuse_others, with_variables
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,7 @@ class Lag(GridStep):
     """The value some positions before, as xarray's ``shift``; NaN where there is none.
 
     One number with ``scalar`` replaces values, a list gives new variables ``{variable}_lag{n}`` beside the old ones.
-    A negative lag reads what comes later; along time such values are known only then, and `known_at` says so.
+    Variables of other types can't be missing: with one number, which would leave them where they are, they are refused.
     """
 
     dim: str
@@ -38,13 +33,9 @@ class Lag(GridStep):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Lag:
         """Make the step from the parameters of a spec."""
-        given, kept = params["n"], params.get("variables")
-        lags = (given,) if isinstance(given, int) else tuple(given)
-        return cls(
-            params["dim"], lags, bool(params.get("scalar", False)), None if kept is None else tuple(kept)
-        )
+        return cls(params["dim"], tuple(params["n"]), bool(params.get("scalar", False)), names_in(params))
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Integers become floats that have a NaN, as in xarray."""
         check_dim(cube, self.dim, ("dim",))
         changed: dict[str, xr.Variable] = {}
@@ -62,46 +53,33 @@ class Lag(GridStep):
         # with unshifted values beside them, a row is known when all of it is
         latest = (when if self._passes(cube) else np.asarray(cube[self.dim].values)).copy()
         for lag in self.n:
-            there = slice(lag, None) if lag >= 0 else slice(None, lag)
-            given = when[: max(0, len(when) - lag)] if lag >= 0 else when[-lag:]
-            latest[there] = np.maximum(latest[there], given)
+            latest[lag:] = np.maximum(latest[lag:], when[: max(0, len(when) - lag)])
         return with_known(made, self.dim, latest)
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
-        """As far back as the longest lag, as far ahead as the most negative one."""
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
+        """As far back as the longest lag; only that far where nothing but shifted values is asked for."""
         low, high = region[self.dim]
-        size = int(cube.sizes[self.dim])
-        back, ahead = max(*self.n, 0), max(0, *(-lag for lag in self.n))
-        if not self._passes(cube):  # only shifted values: not those between
-            shifted = [(max(0, low - lag), min(size, high - lag)) for lag in self.n]
-            there = [span for span in shifted if span[0] < span[1]] or [(min(low, size - 1), low + 1)]
-            low, high = min(span[0] for span in there), max(span[1] for span in there)
-            return Needs({**region, self.dim: (low, high)})
-        return Needs({**region, self.dim: (max(0, low - back), min(size, high + ahead))})
+        if self._passes(cube):
+            return Needs({**region, self.dim: (max(0, low - max(self.n)), high)})
+        (lag,) = self.n
+        shifted = (max(0, low - lag), high - lag)
+        return Needs({**region, self.dim: shifted if shifted[1] > 0 else (low, low + 1)})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Copy what is there, NaN where nothing is."""
-        found: dict[str, xr.Variable] = {}
-        chosen = self._chosen(block.data)
-        if self._passes(block.data):
-            found = {str(n): one for n, one in cut(block, region).data_vars.variables.items()}
-        for name in chosen:
+        arrays = {}
+        for name in self._chosen(block.data):
             one = block.data.variables[name]
             for lag in self.n:
                 new = name if self.scalar else f"{name}_lag{lag}"
-                values = self._shifted(one, made[new].dtype, block.region[self.dim], region[self.dim], lag)
-                found[new] = xr.Variable(one.dims, values, one.attrs)
-        ordered = {name: found[str(name)] for name in made.data_vars}
-        return coordinates_within(xr.Dataset(ordered), made, region)
+                arrays[new] = self._shifted(
+                    one, made[new].dtype, block.region[self.dim], region[self.dim], lag
+                )
+        return result(made, region, arrays, block.within(region))
 
     def _chosen(self, cube: xr.Dataset) -> list[str]:
+        if self.scalar:
+            refuse_others(cube, self.variables, [self.dim], "a lag", "iuf")
         return acted_on(cube, self.variables, [self.dim], ("dim",), "iuf")
 
     def _passes(self, cube: xr.Dataset) -> bool:

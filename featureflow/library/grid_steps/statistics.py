@@ -1,22 +1,36 @@
 """Statistics along axes of an array, in an order that depends on nothing but how many values there are.
 
 A sum over an axis has other bytes if the array is laid out or cut in another way, because NumPy adds in the order of
-memory. Here every output value has its inputs side by side, in the order of the dimensions, and is added up alone.
+memory. Here every output value is made of its inputs in the order of the dimensions, alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from featureflow.kernels import grid_reductions
+from featureflow.library.grid_steps.blocks import floats
+
 Array = np.ndarray[Any, Any]
 
-#: what `statistic` can do
-OPS = ("mean", "sum", "min", "max", "std", "var", "median", "count", "first", "last")
+#: statistics of one pass, as the kernels name them
+_TOTALS = {
+    "mean": grid_reductions.MEAN,
+    "sum": grid_reductions.SUM,
+    "min": grid_reductions.MIN,
+    "max": grid_reductions.MAX,
+    "count": grid_reductions.COUNT,
+    "first": grid_reductions.FIRST,
+    "last": grid_reductions.LAST,
+}
 #: values that are put side by side at once: a few MB
 _SLAB = 1 << 20
+#: fewer columns than this side by side are slow
+_ROW = 16
 
 
 def result_dtype(op: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -37,19 +51,47 @@ def statistic(values: Array, axes: Sequence[int], op: str, ddof: int = 0) -> Arr
     Notes
     -----
     Nulls: nothing to sum up is 0, of nothing else there is NaN.
-    Determinism: sums in float64, pairwise over values in the order of the axes, one output value at a time.
+    Determinism: sums in double precision over values in the order of the axes, one output value at a time.
     """
     dtype = result_dtype(op, values.dtype)
-    compute = _ROWS[op]
-    if op == "sum" and dtype.kind in "iu":
-        compute = _whole_sum
+    if values.dtype.kind in "iub" and op in ("sum", "min", "max", "count", "first", "last"):
+        return _of_whole_numbers(values, tuple(axes), op, dtype)
+    if op == "median":
+        found = over_rows(values, axes, lambda rows: quantiles_of(rows, [0.5])[:, 0], dtype)
+        return clean(found)
+    kept = [axis for axis in range(values.ndim) if axis not in axes]
+    x = _in_columns(floats(values), axes, kept)
+    out = np.empty((x.shape[0], x.shape[2]))
+    grid_reductions.totals(x, _TOTALS.get(op, grid_reductions.MEAN), out)
+    if op in ("std", "var"):
+        grid_reductions.moments(x, ddof, op == "std", out.copy(), out)
+    with np.errstate(over="ignore"):
+        return clean(out.reshape([values.shape[axis] for axis in kept]).astype(dtype))
 
-    def rows(part: Array) -> Array:
-        with np.errstate(all="ignore"):
-            found = compute(part, ddof) if op in ("std", "var") else compute(part)
-        return clean(found.astype(dtype, copy=False))
 
-    return over_rows(values, axes, rows, dtype)
+def _in_columns(values: Array, axes: Sequence[int], kept: Sequence[int]) -> Array:
+    """Give ``(outer, n, inner)`` with the axes together as ``n``; what is kept has its order, around them.
+
+    They are moved to the front if they are not side by side, or little is after them: kernels work on rows.
+    """
+    count = math.prod(values.shape[axis] for axis in axes)
+    after = math.prod(values.shape[axis + 1] for axis in range(max(axes, default=-1), values.ndim - 1))
+    if after >= _ROW and list(axes) == list(range(min(axes), max(axes) + 1)):
+        return np.ascontiguousarray(values).reshape(-1, count, after)
+    moved = np.ascontiguousarray(np.transpose(values, [*axes, *kept]))
+    return moved.reshape(1, count, -1)
+
+
+def _of_whole_numbers(values: Array, axes: tuple[int, ...], op: str, dtype: np.dtype[Any]) -> Array:
+    """Give what is exact in any order; nothing is missing."""
+    if op == "count":
+        shape = [n for axis, n in enumerate(values.shape) if axis not in axes]
+        return np.full(shape, math.prod(values.shape[axis] for axis in axes), dtype)
+    if op in ("first", "last") and axes:
+        return np.ascontiguousarray(np.take(values, 0 if op == "first" else -1, axes[0]))
+    if op == "sum":
+        return np.asarray(values.sum(axis=axes, dtype=dtype))
+    return np.asarray(values.max(axis=axes) if op == "max" else values.min(axis=axes))
 
 
 def over_rows(
@@ -77,10 +119,11 @@ def over_rows(
 
 def clean(values: Array) -> Array:
     """Give one bit pattern to each of NaN and zero: the sign of either shows how a computation was cut."""
-    if values.dtype.kind != "f":
-        return values
-    values += values.dtype.type(0)  # -0.0 becomes 0.0
-    values[np.isnan(values)] = np.nan
+    if values.dtype in (np.float32, np.float64) and values.flags.c_contiguous:
+        grid_reductions.one_pattern(values.reshape(-1))
+    elif values.dtype.kind == "f":
+        values += values.dtype.type(0)  # -0.0 becomes 0.0
+        values[np.isnan(values)] = np.nan
     return values
 
 
@@ -97,8 +140,9 @@ def quantiles_of(rows: Array, shares: Sequence[float]) -> Array:
         high = np.minimum(low + 1, np.maximum(count - 1, 0))
         weight = place - low
         below, above = ordered[every, low].astype(float), ordered[every, high].astype(float)
-        apart = above - below
-        found = np.where(weight < 0.5, below + apart * weight, above - apart * (1 - weight))
+        with np.errstate(invalid="ignore"):
+            apart = above - below
+            found = np.where(weight < 0.5, below + apart * weight, above - apart * (1 - weight))
         found = np.where(
             (weight == 0) | (below == above), below, found
         )  # between two infinities there is no NaN
@@ -116,81 +160,3 @@ def _slabs(moved: Array, out: Array) -> Iterator[tuple[Array, Array]]:
             yield from _slabs(part[0], target[0])
         else:
             yield part, target
-
-
-def _doubles(rows: Array) -> tuple[Array, Array]:
-    """Values with 0 for those that are not there, and how many there are."""
-    if rows.dtype.kind != "f":
-        return rows.astype(np.float64), np.full(len(rows), rows.shape[1], np.float64)
-    absent = np.isnan(rows)
-    values = rows.astype(np.float64)
-    values[absent] = 0.0
-    return values, rows.shape[1] - absent.sum(axis=1, dtype=np.float64)
-
-
-def _sum(rows: Array) -> Array:
-    return np.asarray(np.add.reduce(_doubles(rows)[0], axis=1))
-
-
-def _whole_sum(rows: Array) -> Array:
-    return np.asarray(rows.sum(axis=1, dtype=result_dtype("sum", rows.dtype)))
-
-
-def _mean(rows: Array) -> Array:
-    values, count = _doubles(rows)
-    return np.asarray(np.add.reduce(values, axis=1) / count)
-
-
-def _var(rows: Array, ddof: int) -> Array:
-    values, count = _doubles(rows)
-    mean = np.add.reduce(values, axis=1) / count
-    values -= mean[:, None]
-    if rows.dtype.kind == "f":
-        values[np.isnan(rows)] = 0.0
-    squares = np.add.reduce(values * values, axis=1)
-    return np.where(count > ddof, squares / np.maximum(count - ddof, 1), np.nan)
-
-
-def _std(rows: Array, ddof: int) -> Array:
-    return np.sqrt(_var(rows, ddof))
-
-
-def _min(rows: Array) -> Array:
-    return np.asarray(np.fmin.reduce(rows, axis=1))
-
-
-def _max(rows: Array) -> Array:
-    return np.asarray(np.fmax.reduce(rows, axis=1))
-
-
-def _median(rows: Array) -> Array:
-    return quantiles_of(rows, [0.5])[:, 0]
-
-
-def _count(rows: Array) -> Array:
-    if rows.dtype.kind != "f":
-        return np.full(len(rows), rows.shape[1], np.int64)
-    return np.asarray(rows.shape[1] - np.isnan(rows).sum(axis=1))
-
-
-def _first(rows: Array) -> Array:
-    place = np.argmax(~np.isnan(rows), axis=1) if rows.dtype.kind == "f" else np.zeros(len(rows), np.int64)
-    return np.asarray(rows[np.arange(len(rows)), place])
-
-
-def _last(rows: Array) -> Array:
-    return _first(rows[:, ::-1])
-
-
-_ROWS: dict[str, Callable[..., Array]] = {
-    "mean": _mean,
-    "sum": _sum,
-    "min": _min,
-    "max": _max,
-    "std": _std,
-    "var": _var,
-    "median": _median,
-    "count": _count,
-    "first": _first,
-    "last": _last,
-}

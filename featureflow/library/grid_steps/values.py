@@ -13,8 +13,9 @@ from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, StepMistake
 from featureflow.contracts.outlines import absent
 from featureflow.core.errors import ComputeError
-from featureflow.library.grid_steps.axes import check_variables, coordinates_within
-from featureflow.library.grid_steps.chosen import acted_on, cut, with_variables
+from featureflow.library.grid_steps.axes import check_variables
+from featureflow.library.grid_steps.blocks import result
+from featureflow.library.grid_steps.chosen import acted_on, with_variables
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +36,7 @@ class Cast(GridStep):
         """Make the step from the parameters of a spec."""
         return cls(params.get("dtype"), tuple((params.get("each") or {}).items()))
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """With the new types."""
         check_variables(cube, [name for name, _ in self.each], ())
         wanted = dict(self.each)
@@ -50,23 +51,14 @@ class Cast(GridStep):
         }
         return with_variables(cube, changed)
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Check the range, then convert."""
-        data = cut(block, region)
-        found = {
-            str(name): xr.Variable(
-                one.dims, converted(np.asarray(one.values), made[name].dtype, str(name)), one.attrs
-            )
+        data = block.within(region)
+        arrays = {
+            str(name): converted(np.asarray(one.values), made[name].dtype, str(name))
             for name, one in data.data_vars.variables.items()
         }
-        return coordinates_within(xr.Dataset(found), made, region)
+        return result(made, region, arrays, data)
 
 
 def converted(values: Array, dtype: np.dtype[Any], name: str) -> Array:

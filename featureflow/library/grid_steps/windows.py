@@ -21,7 +21,6 @@ from featureflow.library.grid_steps.blocks import (
     back,
     float_dtype,
     floats,
-    part,
     result,
 )
 from featureflow.library.grid_steps.chosen import acted_on
@@ -71,7 +70,7 @@ class Rolling(GridStep):
             )
         return step
 
-    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:  # noqa: ARG002
+    def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give the same dimensions; ``count`` is float64, as in xarray, because it can be missing."""
         check_dim(cube, self.dim, ("dim",))
         self.length(cube)
@@ -116,26 +115,19 @@ class Rolling(GridStep):
         before = length // 2 if self.center else length - 1
         return before, length - 1 - before
 
-    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:  # noqa: ARG002
+    def needs(self, region: Region, cube: xr.Dataset, made: xr.Dataset) -> Needs:
         """The windows of the region, as far as there is input."""
         before, after = self._reach(cube)
         low, high = region[self.dim]
         return Needs({**region, self.dim: (max(0, low - before), min(cube.sizes[self.dim], high + after))})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],  # noqa: ARG002
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Compute the windows that end, or have their middle, in the region."""
         before, after = self._reach(made)
         length = before + 1 + after
         minimum = self.min_periods or (length if self.window is not None else 1)
         low, high = region[self.dim]
-        data = part(block, {dim: span for dim, span in region.items() if dim != self.dim})
+        data = block.within({dim: span for dim, span in region.items() if dim != self.dim})
         arrays: dict[str, Values] = {}
         for name in acted_on(made, self.variables, (self.dim,), ("dim",)):
             values, axis = data[name].values, data[name].dims.index(self.dim)

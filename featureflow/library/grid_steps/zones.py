@@ -16,7 +16,7 @@ from featureflow.kernels import grid_weights
 from featureflow.library.grid_steps.attributes import of_statistic
 from featureflow.library.grid_steps.axes import check_dim, check_variables, hint
 from featureflow.library.grid_steps.axis_weights import is_latitude, is_longitude, numbers_of
-from featureflow.library.grid_steps.blocks import Values, float_dtype, floats, is_number, part, result
+from featureflow.library.grid_steps.blocks import Values, float_dtype, floats, is_number, result
 from featureflow.library.grid_steps.polygons import Rings, inside, read_geojson, rings_of
 
 ZONE = "zone"
@@ -166,19 +166,12 @@ class Zonal(GridStep):
             return Needs(found)
         return Needs(found, others={self.labels[0]: {dim: found[dim] for dim in dims}})
 
-    def apply(
-        self,
-        block: Block,
-        region: Region,
-        made: xr.Dataset,
-        others: Mapping[str, Block],
-        fitted: xr.Dataset | None,  # noqa: ARG002
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         """Gather the cells of each zone, in their order."""
         dims = self._dims(made)
-        data = part(block, {dim: span for dim, span in region.items() if dim in block.data.dims})
+        data = block.within({dim: span for dim, span in region.items() if dim in block.data.dims})
         zones = made[ZONE].values[slice(*region[ZONE])]
-        offsets, cells = self._members(data, zones, others, dims)
+        offsets, cells = self._members(data, zones, block.others, dims)
         weights = self._weights(data, dims)[cells]
         arrays = {}
         for name, v in data.data_vars.items():

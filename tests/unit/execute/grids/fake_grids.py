@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,7 +71,7 @@ class Keep(GridStep):
         low, high = region[self.dim]
         return Needs({**region, self.dim: (low + self.low, high + self.low)})
 
-    def apply(self, block: Block, region: Region, made: xr.Dataset, others: Any, fitted: Any) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         return block.data
 
 
@@ -90,7 +89,7 @@ class Trailing(GridStep):
         low, high = region[self.dim]
         return Needs({**region, self.dim: (max(0, low - self.window + 1), high)})
 
-    def apply(self, block: Block, region: Region, made: xr.Dataset, others: Any, fitted: Any) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         begin = block.region[self.dim][0]
         low, high = region[self.dim]
         found = {}
@@ -131,7 +130,7 @@ class Pairs(GridStep):
         low, high = region[self.dim]
         return Needs({**region, self.dim: (2 * low, 2 * high)})
 
-    def apply(self, block: Block, region: Region, made: xr.Dataset, others: Any, fitted: Any) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
         even = block.data.isel({self.dim: slice(0, None, 2)})
         odd = block.data.isel({self.dim: slice(1, None, 2)}).assign_coords({self.dim: even[self.dim]})
         found = xr.Dataset(
@@ -194,9 +193,8 @@ class Centred(FittedStep):
         names = [name for name in sums.data_vars if not str(name).endswith("#")]
         return xr.Dataset({name: sums[name] / np.maximum(sums[f"{name}#"], 1) for name in names})
 
-    def apply(
-        self, block: Block, region: Region, made: xr.Dataset, others: Any, fitted: xr.Dataset | None
-    ) -> xr.Dataset:
+    def apply(self, block: Block, region: Region, made: xr.Dataset) -> xr.Dataset:
+        fitted = block.fitted
         assert fitted is not None
         found = {}
         for name, v in block.data.data_vars.items():

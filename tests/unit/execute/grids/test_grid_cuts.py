@@ -218,7 +218,7 @@ def test_a_chunk_that_no_task_can_hold_is_refused_with_the_numbers():
 def test_a_step_that_makes_something_else_is_found_out():
     grid, cube = world([Trailing("time", 3)], chunks={"time": 10}, stored={"time": 10})
     link, region = grid.links[0], {"time": (0, 10), "lat": (0, 32), "lon": (0, 48)}
-    good = link.step.apply(Block(cube.data.isel(time=slice(0, 10)), region), region, link.made, {}, None)
+    good = link.step.apply(Block(cube.data.isel(time=slice(0, 10)), region), region, link.made)
     check_made(link, good, region)
     for bad in (
         good.astype("f8"),

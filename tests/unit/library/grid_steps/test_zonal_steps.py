@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_zones_of_an_array(cube, data):
     made = step.outline(outline_of(cube), {"areas": other})
     assert made.zone.values.tolist() == sorted({int(x) for x in labels[~np.isnan(labels)]})
     blocks = {"areas": block(other, step.needs(whole(made), outline_of(cube), made).others["areas"])}
-    full = step.apply(block(cube, whole(cube)), whole(made), made, blocks, None)
+    full = step.apply(replace(block(cube, whole(cube)), others=blocks), whole(made), made)
     assert full.a_mean.dims == ("zone", "time") and full.fixed_mean.dims == ("zone",)
     assert not [name for name in full if str(name).startswith("b_")]
     for k, zone in enumerate(made.zone.values):
@@ -55,7 +56,7 @@ def test_zones_of_an_array(cube, data):
                     np.testing.assert_allclose(found, wanted, 2e-6, 1e-6)
     some = {"zone": (0, 1), "time": (0, 1)}
     needs = step.needs(some, outline_of(cube), made)
-    part = step.apply(block(cube, needs.region), some, made, blocks, None)
+    part = step.apply(replace(block(cube, needs.region), others=blocks), some, made)
     for name in full.data_vars:
         wanted = full[name].isel({d: slice(*s) for d, s in some.items() if d in full[name].dims})
         assert part[name].values.tobytes() == np.ascontiguousarray(wanted.values).tobytes()
@@ -88,7 +89,7 @@ def test_cells_weigh_what_their_area_is_if_asked():
     params = {"polygons": square, "x": "lon", "y": "lat", "ops": ["mean"], "weights": "area"}
     step = make_step("zonal", params)
     made = step.outline(outline_of(cube), {})
-    found = step.apply(block(cube, whole(cube)), whole(made), made, {}, None)
+    found = step.apply(block(cube, whole(cube)), whole(made), made)
     assert found.a_mean.values.tolist() == pytest.approx([(1 + 1 + 4 * 0.5) / 2.5])
 
 
@@ -137,9 +138,7 @@ def test_polygons_of_a_file_have_holes_and_islands(tmp_path):
     params = {"file": str(path), "property": "id", "x": "x", "y": "y", "ops": ["count"]}
     step = make_step("zonal", params)
     made = step.outline(outline_of(cube), {})
-    assert step.apply(block(cube, whole(cube)), whole(made), made, {}, None).a_count.values.tolist() == [
-        36 - 4 + 1
-    ]
+    assert step.apply(block(cube, whole(cube)), whole(made), made).a_count.values.tolist() == [36 - 4 + 1]
     with pytest.raises(StepMistake, match="has no property 'name'"):
         make_step("zonal", {**params, "property": "name"})
     with pytest.raises(StepMistake, match="can't be read as GeoJSON"):
