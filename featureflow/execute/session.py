@@ -153,8 +153,7 @@ class Session:
                 outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
             if self._export is not None:  # of what is published: a failure here takes no version back
                 with during("export"):
-                    for dataset in self._plan.datasets:
-                        self._exports += self._export(dataset.name, self._site)
+                    self._export_all(self._export)
         except BaseException as error:
             self._write(
                 self._report(outcomes, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -167,6 +166,22 @@ class Session:
         report = self._report(outcomes, "done" if changed else "nothing to do")
         self._write(report)
         return report
+
+    def _export_all(self, export: ExportStage) -> None:
+        """Write the shards of every dataset; one that fails does not keep the others from theirs."""
+        failed: list[FeatureflowError] = []
+        for dataset in self._plan.datasets:
+            try:
+                self._exports += export(dataset.name, self._site)
+            except FeatureflowError as error:
+                error.add_note(f"while exporting: datasets.{dataset.name}, whose version is published")
+                failed.append(error)
+        if failed:
+            for error in failed[1:]:
+                failed[0].add_note(f"also: {error}")
+            if self._exports:
+                failed[0].add_note(f"exported: {', '.join(str(one['dataset']) for one in self._exports)}")
+            raise failed[0]
 
     def _refuse_unknown_references(self) -> None:
         for plan in self._plan.tables:
