@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from featureflow.spec.column_types import ColumnType
+from featureflow.spec.duration_fields import PositiveDuration
 from featureflow.spec.fields import (
     AsTuple,
     ColumnName,
-    ColumnType,
     GivenScalar,
-    PositiveDuration,
     Regex,
     Share,
     SpecModel,

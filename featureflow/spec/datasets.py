@@ -26,17 +26,16 @@ from pydantic import (
 
 from featureflow.core.durations import Duration
 from featureflow.spec.checks import Check, CheckEntry, expand
+from featureflow.spec.duration_fields import Delay, PositiveDuration
 from featureflow.spec.encode import Encode, EncodeStep
 from featureflow.spec.exports import Export, Normalize, ShardFormatName, Shuffle
 from featureflow.spec.features import ZERO, Lookup
 from featureflow.spec.fields import (
     AsTuple,
     ColumnName,
-    Delay,
     KeyMapping,
     Misplaced,
     OpField,
-    PositiveDuration,
     Reference,
     Scalar,
     Shorthand,

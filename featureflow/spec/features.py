@@ -10,15 +10,14 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from featureflow.core.durations import Duration
 from featureflow.spec.checks import Check, CheckEntry, expand
+from featureflow.spec.duration_fields import Delay, PositiveDuration, WindowLength
 from featureflow.spec.fields import (
     AsTuple,
     ColumnName,
-    Delay,
     GivenScalar,
     KeyMapping,
     Misplaced,
     OpField,
-    PositiveDuration,
     Reference,
     Scalar,
     SpecModel,
@@ -26,7 +25,6 @@ from featureflow.spec.fields import (
     Text,
     Timestamp,
     TimeZone,
-    WindowLength,
 )
 from featureflow.spec.sources import Columns, Tags, Udf
 

@@ -24,45 +24,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from featureflow.core.durations import Duration
 from featureflow.core.urls import WHERE_THEY_BELONG, has_credentials
 from featureflow.spec.ops import Op, op_json_schema, parse_op
-from featureflow.spec.suggest import closest, did_you_mean
 
 #: longest SQL text that is accepted; an expression that needs more belongs into several ``derive:`` columns
 SQL_LIMIT_CHARACTERS = 4096
 
-DURATION_PATTERN = r"^(\d+(us|ms|s|m|h|d|w))+$"
-
-#: types of ``columns:``, and other spellings that mean the same
-COLUMN_TYPES = (
-    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float32", "float64", "string", "binary", "date", "timestamp", "time", "duration"),
-    # numbers since 1970 in this unit, or times without a zone in the source's
-    *("timestamp[s]", "timestamp[ms]", "timestamp[us]", "timestamp[ns]"),
-)
-_SAME_TYPE = {
-    "boolean": "bool",
-    "str": "string",
-    "utf8": "string",
-    "double": "float64",
-    "datetime": "timestamp",
-}
-_LIKELY_TYPE = {
-    "int": "int64",
-    "integer": "int64",
-    "bigint": "int64",
-    "long": "int64",
-    "smallint": "int16",
-    "float": "float64",
-    "number": "float64",
-    "numeric": "decimal(18, 2)",
-    "decimal": "decimal(18, 2)",
-    "text": "string",
-    "varchar": "string",
-    "bytes": "binary",
-}
-_DECIMAL = re.compile(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)")
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 _TABLE_NAME = re.compile(NAME_PATTERN.strip("^$"))
 #: what Rust's regex crate, which Polars uses, does not have but Python's does
@@ -138,96 +105,6 @@ def _article(value: Any) -> str:
     if value is None:
         return "nothing"
     return f"{value!r}"
-
-
-def parse_duration(given: Any) -> Duration:
-    """Read a duration, with a suggestion for what people write instead.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if isinstance(given, Duration):
-        return given
-    if not isinstance(given, str):
-        unit = f" Add a unit, such as '{given}s' or '{given}d'." if isinstance(given, int) else ""
-        raise ValueError(f"must be a duration such as '7d'; got {_article(given)}.{unit}")
-    try:
-        return Duration.parse(given)
-    except ValueError:
-        if re.fullmatch(r"-\s*\d+\s*[a-zA-Z]+", given.strip()):
-            raise ValueError(f"must be a positive duration such as '7d'; got {given!r}.") from None
-        likely = _likely_duration(given)
-        hint = f" Did you mean {likely!r}?" if likely else ""
-        raise ValueError(
-            f"{given!r} is not a duration.{hint} Write it as 250ms, 5s, 10m, 1h, 1d, 2w or lifetime."
-        ) from None
-
-
-_WORDS = {
-    **dict.fromkeys(("us", "microsecond", "microseconds"), "us"),
-    **dict.fromkeys(("ms", "millis", "millisecond", "milliseconds"), "ms"),
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "m"),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
-    **dict.fromkeys(("d", "day", "days"), "d"),
-    **dict.fromkeys(("w", "wk", "week", "weeks"), "w"),
-}
-
-
-def _likely_duration(given: str) -> str | None:
-    text = given.strip().lower()
-    if text in ("all", "forever", "inf", "infinite", "unbounded", "life", "ever"):
-        return "lifetime"
-    parts = re.fullmatch(r"[+-]?\s*(\d{1,9})\s*([a-z]+)", text)
-    if parts is None:
-        return closest(text, ["lifetime"])
-    if parts[2] in ("mo", "month", "months"):
-        return f"{int(parts[1]) * 30}d"
-    if parts[2] in ("y", "yr", "year", "years"):
-        return f"{int(parts[1]) * 365}d"
-    return f"{parts[1]}{_WORDS[parts[2]]}" if parts[2] in _WORDS else None
-
-
-def _duration(*, zero: bool, lifetime: bool) -> Callable[[Any], Duration]:
-    def read(given: Any) -> Duration:
-        found = parse_duration(given)
-        if found.microseconds is None and not lifetime:
-            raise ValueError("must be a duration such as '7d'; 'lifetime' is only for windows.")
-        if found.microseconds == 0 and not zero:
-            raise ValueError(f"must be a positive duration such as '7d'; got {str(found)!r}.")
-        if found.microseconds is not None and found.microseconds >= 2**62:
-            raise ValueError(f"{str(found)!r} is longer than times can be. Write lifetime for no limit.")
-        return found
-
-    return read
-
-
-def parse_type(given: Any) -> str:
-    """Read a column type; returns its one canonical spelling.
-
-    Raises
-    ------
-    ValueError
-        For an unknown type.
-    """
-    if isinstance(given, str):
-        text = given.strip().lower()
-        text = _SAME_TYPE.get(text, text)
-        decimal = _DECIMAL.fullmatch(text)
-        if decimal is not None and 1 <= int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1]):
-            return f"decimal({int(decimal[1])}, {int(decimal[2])})"
-        if text in COLUMN_TYPES:
-            return text
-        if text.startswith("decimal("):  # in {…} YAML takes its comma for the end of the value
-            raise ValueError(
-                f"unknown type {given!r}. Put it in quotes, with 1 to 38 digits: 'decimal(18, 2)'."
-            )
-        if text in _LIKELY_TYPE:
-            known = ", ".join((*COLUMN_TYPES, "decimal(p, s)"))
-            raise ValueError(f"unknown type {given!r}. Did you mean {_LIKELY_TYPE[text]!r}? Known: {known}.")
-    raise ValueError(f"unknown type {given!r}. {did_you_mean(given, (*COLUMN_TYPES, 'decimal(p, s)'))}")
 
 
 def parse_timestamp(given: Any) -> datetime:
@@ -333,8 +210,6 @@ def _share(given: Any) -> float:
 
 
 _TEXT_SCHEMA = {"type": "string", "minLength": 1}
-_DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN}
-_as_text = PlainSerializer(str, return_type=str)
 
 
 def _text_field(what: str) -> Any:
@@ -347,24 +222,6 @@ def _without_credentials(given: str) -> str:
     return given
 
 
-#: positive, or ``lifetime``
-WindowLength = Annotated[
-    Duration,
-    PlainValidator(_duration(zero=False, lifetime=True)),
-    _as_text,
-    WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "lifetime"}]}),
-]
-#: positive
-PositiveDuration = Annotated[
-    Duration,
-    PlainValidator(_duration(zero=False, lifetime=False)),
-    _as_text,
-    WithJsonSchema(_DURATION_SCHEMA),
-]
-#: zero or more
-Delay = Annotated[
-    Duration, PlainValidator(_duration(zero=True, lifetime=False)), _as_text, WithJsonSchema(_DURATION_SCHEMA)
-]
 OpField = Annotated[
     Op,
     PlainValidator(parse_op),
@@ -392,18 +249,6 @@ Sql = Annotated[
 ]
 Regex = Annotated[str, BeforeValidator(_regex), WithJsonSchema(_TEXT_SCHEMA)]
 TimeZone = Annotated[str, BeforeValidator(_timezone), WithJsonSchema(_TEXT_SCHEMA)]
-ColumnType = Annotated[
-    str,
-    BeforeValidator(parse_type),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": [*COLUMN_TYPES, *_SAME_TYPE]},
-                {"type": "string", "pattern": r"^decimal\(\s*\d{1,2}\s*,\s*\d{1,2}\s*\)$"},
-            ]
-        }
-    ),
-]
 
 
 def _same_names(given: Any) -> Any:

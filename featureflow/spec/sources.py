@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from featureflow.spec.checks import Check, CheckEntry, expand
+from featureflow.spec.column_types import ColumnType
 from featureflow.spec.fields import (
     AsTuple,
     ColumnName,
-    ColumnType,
     GivenScalar,
     Number,
     Scalar,

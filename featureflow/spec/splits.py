@@ -21,7 +21,8 @@ from pydantic import (
 
 from featureflow.core.durations import Duration
 from featureflow.core.roles import EMBARGOED
-from featureflow.spec.fields import ColumnName, Delay, Misplaced, SpecModel
+from featureflow.spec.duration_fields import Delay
+from featureflow.spec.fields import ColumnName, Misplaced, SpecModel
 from featureflow.spec.sources import Sizes
 from featureflow.spec.suggest import closest, did_you_mean
 

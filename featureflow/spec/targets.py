@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from featureflow.core.sizes import parse_bytes
-from featureflow.spec.fields import PositiveDuration, SpecModel, Text, Url
+from featureflow.spec.duration_fields import PositiveDuration
+from featureflow.spec.fields import SpecModel, Text, Url
 
 _SIZE_PATTERN = r"^\d+(\.\d+)?\s*([kKMGT]i?)?[bB]?$"
 _CLASS_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"

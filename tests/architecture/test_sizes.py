@@ -6,6 +6,7 @@ import ast
 import re
 import statistics
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,20 @@ def n_lines(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
-def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A module's syntax tree; all tests look at the same."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in it."""
+    return tuple(ast.walk(parsed(path)))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    yield from (node for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -41,7 +54,9 @@ def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def test_counting_of_function_lines():
     source = 'def f(\n    a,\n):\n    """One.\n\n    Two.\n    """\n    b = a\n    return b\n'
-    assert [code_lines(f) for f in functions(ast.parse(source))] == [5]
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    assert code_lines(function) == 5
 
 
 def test_no_module_is_too_long():
@@ -62,14 +77,12 @@ def test_no_test_module_is_too_long():
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_no_function_is_too_long(path):
-    too_long = {
-        f.name: n for f in functions(ast.parse(path.read_text())) if (n := code_lines(f)) > LONGEST_FUNCTION
-    }
+    too_long = {f.name: n for f in functions(path) if (n := code_lines(f)) > LONGEST_FUNCTION}
     assert not too_long, f"{name(path)}: {too_long}"
 
 
 def test_functions_are_short_as_a_rule():
-    sizes = [code_lines(f) for path in MODULES for f in functions(ast.parse(path.read_text()))]
+    sizes = [code_lines(f) for path in MODULES for f in functions(path)]
     assert statistics.median(sizes) <= 12
 
 
@@ -77,7 +90,7 @@ def test_functions_are_short_as_a_rule():
 def test_init_holds_imports_only(path):
     """A docstring, imports, `__all__`, `__version__`; lazy attributes of the top are the one exception."""
     allowed = (ast.Import, ast.ImportFrom)
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path).body:
         if isinstance(node, allowed):
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -113,21 +126,20 @@ def test_no_work_is_left_for_later():
 
 def test_only_private_base_classes_leave_methods_open():
     for path in MODULES:
-        tree = ast.parse(path.read_text())
         private = {
             id(inner)
-            for node in ast.walk(tree)
+            for node in nodes(path)
             if isinstance(node, ast.ClassDef) and node.name.startswith("_")
             for inner in ast.walk(node)
         }
-        for node in ast.walk(tree):
+        for node in nodes(path):
             stub = isinstance(node, ast.Raise) and "NotImplemented" in ast.unparse(node)
             assert not stub or id(node) in private, f"{name(path)}:{node.lineno}"
 
 
 def test_every_module_starts_with_a_docstring_and_postponed_annotations():
     for path in MODULES:
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         assert ast.get_docstring(tree), f"{name(path)} has no docstring"
         future = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
         only_docstring = len(tree.body) == 1
@@ -136,5 +148,5 @@ def test_every_module_starts_with_a_docstring_and_postponed_annotations():
 
 def test_no_relative_imports():
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{name(path)}:{node.lineno}"
