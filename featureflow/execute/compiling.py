@@ -54,7 +54,7 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     sources = {source for name in (*tables, *datasets) for source in sources_of(project, name)}
     sources -= {name for name in sources if name in project.sources and project.sources[name].is_grid}
     sources.update(spine_name(name) for name in datasets if project.datasets[name].spine.files)
-    root = str(loaded.root)
+    root = os.path.abspath(loaded.root)
     _refuse_missing_functions(loaded, tables, sources & set(project.sources))
     scanned = {
         name: scan_source(name, source, root, scratch)

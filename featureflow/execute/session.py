@@ -177,8 +177,8 @@ class Session:
                 error.add_note(f"while exporting: datasets.{dataset.name}, whose version is published")
                 failed.append(error)
         if failed:
-            for error in failed[1:]:
-                failed[0].add_note(f"also: {error}")
+            for other in failed[1:]:
+                failed[0].add_note(f"also: {other}")
             if self._exports:
                 failed[0].add_note(f"exported: {', '.join(str(one['dataset']) for one in self._exports)}")
             raise failed[0]
