@@ -39,7 +39,8 @@ from featureflow.execute.exchange.fetching import read_bucket
 from featureflow.execute.profiling.profiler import during
 from featureflow.execute.site import Site
 from featureflow.execute.task import Task
-from featureflow.execute.windows.window_task import Unit, note_path
+from featureflow.execute.windows.run import Unit
+from featureflow.execute.windows.window_task import note_path
 from featureflow.plan.dataset_nodes import CompiledDataset
 from featureflow.spec.splits import Split
 from featureflow.tables.layout import file_path, storable

@@ -22,17 +22,15 @@ from featureflow.execute.sizing import (
 )
 from featureflow.execute.stages import Base, TablePlan, needed_pieces
 from featureflow.execute.task import Task
-from featureflow.execute.windows.window_task import (
+from featureflow.execute.windows.run import (
     GridSide,
     Room,
     Run,
     Side,
     Unit,
     Written,
-    compute_run,
-    note_name,
-    unit_path,
 )
+from featureflow.execute.windows.window_task import compute_run, note_name, unit_path
 from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Input, Lookup
 from featureflow.plan.required import columns_needed

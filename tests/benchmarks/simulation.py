@@ -299,7 +299,8 @@ class Simulation:
         return Rekeyed(path, chunk.rows, chunk.size, False, largest)
 
     def _written(self, run: Any) -> Any:
-        from featureflow.execute.windows.window_task import Written, unit_path
+        from featureflow.execute.windows.run import Written
+        from featureflow.execute.windows.window_task import unit_path
 
         files = []
         a_unit = self.size.files * self.size.rows // self.size.days // 1000

@@ -24,7 +24,7 @@ from featureflow.execute.exchange.rekeying_pieces import parts_of
 from featureflow.execute.inputs import readable_source
 from featureflow.execute.table_build import TableBuild
 from featureflow.execute.windows import sorted_runs, spooling
-from featureflow.execute.windows.window_task import Room
+from featureflow.execute.windows.run import Room
 from featureflow.plan.scan import scan_source
 from featureflow.spec.models import Source
 from tests.properties.small_world import World, events, live_files, rates

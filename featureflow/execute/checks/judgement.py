@@ -25,7 +25,8 @@ from featureflow.execute.publish import slice_label
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.task import Task
-from featureflow.execute.windows.window_task import Unit, note_path, write_quarantine
+from featureflow.execute.windows.run import Unit
+from featureflow.execute.windows.window_task import note_path, write_quarantine
 from featureflow.library.checks.evaluate import merge
 from featureflow.plan.columns import as_input
 from featureflow.plan.nodes import Input

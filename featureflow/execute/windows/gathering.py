@@ -13,9 +13,10 @@ from featureflow.execute.exchange.fetching import read_slices
 from featureflow.execute.exchange.manifest import touching
 from featureflow.execute.sizing import MARGIN, Footprint
 from featureflow.execute.windows.lifetime import History, read_state, sort_with_history, state_url
+from featureflow.execute.windows.run import Room, Run, event_range, starting_state
 from featureflow.execute.windows.sorted_rows import SortedRows, microseconds, sort_rows
 from featureflow.execute.windows.sorted_runs import SortedRuns
-from featureflow.execute.windows.window_task import Room, Run, event_range, starting_state, ticks_of
+from featureflow.execute.windows.window_task import ticks_of
 from featureflow.plan.required import columns_needed
 
 

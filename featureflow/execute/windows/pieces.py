@@ -34,20 +34,22 @@ from featureflow.execute.windows.lifetime import (
     state_url,
     write_state,
 )
+from featureflow.execute.windows.run import (
+    Run,
+    Side,
+    Written,
+    own_states,
+    right_range,
+    starting_state,
+)
 from featureflow.execute.windows.sorted_rows import NO_TIME, SortedRows, microseconds, sort_rows
 from featureflow.execute.windows.sorted_runs import SortedRuns, Stretch
 from featureflow.execute.windows.spilling import spill_folder
 from featureflow.execute.windows.spooling import Spool
 from featureflow.execute.windows.window_task import (
     Part,
-    Run,
-    Side,
-    Written,
     compute_whole,
-    own_states,
     part_rows,
-    right_range,
-    starting_state,
     stored_columns,
     ticks_of,
 )

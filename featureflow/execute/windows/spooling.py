@@ -13,16 +13,9 @@ from featureflow.core.errors import ComputeError
 from featureflow.core.meter import spent
 from featureflow.execute.sizing import MARGIN
 from featureflow.execute.windows.gathering import room_of
+from featureflow.execute.windows.run import Run, Unit, Written
 from featureflow.execute.windows.sorted_runs import write_arrow
-from featureflow.execute.windows.window_task import (
-    Run,
-    Unit,
-    Written,
-    split_units,
-    sum_of,
-    unit_path,
-    write_unit,
-)
+from featureflow.execute.windows.window_task import split_units, sum_of, unit_path, write_unit
 from featureflow.tables.parquet_files import ROW_GROUP_ROWS, write_in_groups
 
 
