@@ -13,7 +13,8 @@ import pytest
 import xarray as xr
 from integration.grid_projects import append, project, sea, write
 
-from featureflow.core.errors import PlanError, SpecError
+from featureflow.api import Project
+from featureflow.core.errors import PlanError, SpecError, TableError
 
 ZONES = """
 project: climate
@@ -394,3 +395,43 @@ def test_examples_of_a_spec_expect_nothing_that_builds_on_a_grid(tmp_path: Path)
         project(tmp_path, DAILY + TABLES + example)
     for name in ("weeks", "voyages"):
         assert f"{name!r} builds on a grid, whose N-d data a test can't give." in str(caught.value)
+
+
+def test_rows_of_many_zones_are_several_files(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = project(tmp_path, DAILY + TABLES + DATASETS)
+    whole.build()
+    monkeypatch.setattr("featureflow.execute.grids.zones.ROWS_PER_FILE", 30)
+    cut = elsewhere(tmp_path, "cut")
+    cut.build()
+    table = cut.table("belts")
+    assert len(table.state.files) == -(-table.rows // 30) > 2
+    assert table.to_polars().equals(whole.table("belts").to_polars())
+    for name in ("weeks", "voyages"):
+        keys = whole.table(name).keys
+        first, second = (one.table(name).to_polars() for one in (whole, cut))
+        order = [*keys, *(column for column in first.columns if column not in keys)]
+        assert second.sort(order).equals(first.sort(order))
+    assert cut.build().status == "nothing to do"
+
+
+def test_parts_of_a_restored_version_that_are_gone_are_said_to_be(made: Any, tmp_path: Path) -> None:
+    climate = project(tmp_path, DAILY + TABLES + DATASETS)
+    climate.build()
+    for part in (tmp_path / "store" / "features" / "belts" / "_ff" / "zones").glob("*.npz"):
+        part.unlink()
+    with pytest.raises(TableError, match="a part of this version of a grid of zones is gone"):
+        elsewhere(tmp_path).build(select=["sightings"], full=True)
+    before = climate.dataset("sightings").to_polars()
+    elsewhere(tmp_path).build(select=["+sightings"])  # no new version: the rows are those that were there
+    elsewhere(tmp_path).build(select=["sightings"], full=True)  # finds the parts again
+    assert climate.dataset("sightings").to_polars().equals(before)
+
+
+def elsewhere(folder: Path, store: str = "store") -> Project:
+    """The project without what builds left in its scratch folder."""
+    scratch = folder / f"scratch-{len(list(folder.glob('scratch*')))}"
+    return Project(
+        folder / "featureflow.yaml", store=str(folder / store), scratch=scratch, scheduler="threads"
+    )

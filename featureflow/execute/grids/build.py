@@ -25,7 +25,7 @@ from featureflow.execute.grids.planning import FITS, GridPlan, name_of_all
 from featureflow.execute.grids.region_task import GridJob, Made, compute_box
 from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.unchanged import find_changed
-from featureflow.execute.grids.zones import compute_zones, part_path, read_zones, table_of_zones
+from featureflow.execute.grids.zones import compute_zones, part_path, read_zones, table_of_zones, write_zones
 from featureflow.execute.site import Site
 from featureflow.execute.task import Shared, Task
 from featureflow.observe.report import TableOutcome
@@ -53,7 +53,7 @@ class GridBuild:
         self.snapshot = self._build_id = ""
         self.rows: list[ChunkRow] = list(plan.kept)
         self.zones: pa.Table | None = None
-        self.staged: StagedFile | None = None
+        self.staged: tuple[StagedFile, ...] = ()
         self._cubes: dict[str, Cube] = dict(plan.cubes)
 
     @property
@@ -204,9 +204,7 @@ class GridBuild:
         schema = layout.storable(self.zones.schema)
         self.zones = self.zones.cast(schema)
         name = fingerprint([self.grid.definition_hash, name_of_all(plan.mark, plan.chunks)])
-        path = layout.file_path(None, None, 0, name)
-        keys = list(shape.keys)
-        self.staged = write_file(self.zones, self.url, path, keys=keys, time=shape.time)
+        self.staged = write_zones(self.zones, shape, self.url, name)
 
     def _save(self, write: ArrayWrite) -> None:
         """Keep what is finished, should this build be killed."""
@@ -252,7 +250,8 @@ class GridBuild:
     def _commit(self, remembered: dict[str, Any]) -> Published:
         state, shape = self.plan.state, self.grid.rows
         with _told(self.url):
-            staged = self.staged or self._write_rows()
+            staged = self.staged or (self._write_rows(),)
+        paths = {file.path for file in staged}
         dims = [str(dim) for dim in self.grid.outline.sizes]
         try:
             return publish(
@@ -261,8 +260,8 @@ class GridBuild:
                 partition="none",
                 keys=["variable"] if shape is None else list(shape.keys),
                 time=None if shape is None else shape.time,
-                adds=[staged],
-                removes=[] if state is None else [old.path for old in state.files if old.path != staged.path],
+                adds=list(staged),
+                removes=[] if state is None else [old.path for old in state.files if old.path not in paths],
                 record=self._record(remembered),
                 expected_version=None if state is None else state.version,
             )

@@ -143,7 +143,7 @@ def input_of(build: GridBuild) -> GridCube:
     cube, shape = build.cube(), build.grid.rows
     if shape is not None:
         state = build.plan.state
-        files = [build.staged] if build.staged is not None else [] if state is None else list(state.files)
+        files = build.staged or (() if state is None else state.files)
         cube.table = zone_rows(build.plan.grid, shape, build.url, files)
     return cube
 

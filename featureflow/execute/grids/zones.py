@@ -9,7 +9,7 @@ import pyarrow as pa
 import xarray as xr
 
 from featureflow.contracts.cube import Region, slices_of
-from featureflow.core.errors import ComputeError
+from featureflow.core.errors import ComputeError, TableError
 from featureflow.core.storage import join, read_bytes, write_atomic
 from featureflow.core.types import INSTANT
 from featureflow.execute.grids.packing import joined, pack, unpack
@@ -18,6 +18,11 @@ from featureflow.execute.grids.tasks import Box
 from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.plan.grid_nodes import CompiledGrid, RowShape
 from featureflow.plan.zone_rows import row_schema
+from featureflow.tables.layout import file_path
+from featureflow.tables.parquet_files import StagedFile, write_file
+
+#: Rows of one file: a constant, because a rebuild on another machine must give the same files.
+ROWS_PER_FILE = 1 << 20
 
 
 def part_path(folder: str, name: str) -> str:
@@ -44,9 +49,19 @@ def read_zones(
         path = part_path(folder, named[cell])
         place = lattice.region(cell)
         cut = {d: (max(low, box[d][0]), min(high, box[d][1])) for d, (low, high) in place.items()}
-        parts.append((slices_of(cut, box), unpack(read_bytes(path), path).isel(slices_of(cut, place))))
+        parts.append((slices_of(cut, box), unpack(_part(path), path).isel(slices_of(cut, place))))
     cut_outline = outline.isel(slices_of(box), missing_dims="ignore")
     return joined(cut_outline, parts).assign_coords(cut_outline.coords)
+
+
+def _part(path: str) -> bytes:
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        raise TableError(
+            f"{path}: a part of this version of a grid of zones is gone: builds of later versions take away what they "
+            "don't use. Its rows are there. Select the grid too, and its parts are computed again: --select +NAME."
+        ) from None
 
 
 def table_of_zones(grid: CompiledGrid, shape: RowShape, data: xr.Dataset) -> pa.Table:
@@ -76,6 +91,20 @@ def table_of_zones(grid: CompiledGrid, shape: RowShape, data: xr.Dataset) -> pa.
         columns[str(name)] = pa.array(values, from_pandas=True)
     table = pa.table({name: columns[name] for name in schema.names}).cast(schema)
     return table.sort_by([(dim, "ascending") for dim in dims]) if dims else table
+
+
+def write_zones(rows: pa.Table, shape: RowShape, table_url: str, name: str) -> tuple[StagedFile, ...]:
+    """Write rows in files that tasks can read one by one: one at least, ``name`` names them all."""
+    return tuple(
+        write_file(
+            rows.slice(first, ROWS_PER_FILE),
+            table_url,
+            file_path(None, None, number, name),
+            keys=list(shape.keys),
+            time=shape.time,
+        )
+        for number, first in enumerate(range(0, max(rows.num_rows, 1), ROWS_PER_FILE))
+    )
 
 
 def _labels(grid: CompiledGrid, name: str, values: np.ndarray) -> pa.Array:
