@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,12 @@ class Axis:
         """Whether coordinates go down."""
         return len(self.centres) > 1 and bool(self.centres[1] < self.centres[0])
 
-    @property
+    @cached_property
     def rising_centres(self) -> NDArray[np.float64]:
         """Coordinates from the lowest to the highest."""
         return np.ascontiguousarray(self.centres[::-1] if self.falling else self.centres, np.float64)
 
-    @property
+    @cached_property
     def closes(self) -> bool:
         """Whether its last cell meets its first one, around the Earth."""
         if not self.longitude or len(self.centres) < 2:
@@ -165,9 +166,9 @@ def _nearest(
             out[i] = 0
         else:
             at = _rank(rising, density, value)
-            if at < last and rising[at + 1] - value <= value - rising[at]:
-                at += 1
-            out[i] = at
+            above = min(at + 1, last)
+            # which of both is any, so no branch: a processor guesses half of them wrong
+            out[i] = at + (above - at) * (rising[above] - value <= value - rising[at])
 
 
 @kernel
@@ -222,19 +223,25 @@ class Steps:
         allow_exact
             Whether a step of, or known at, exactly the instant counts.
         """
-        out = np.full(len(at), -1, np.int64)
+        out = np.empty(len(at), np.int64)
         if not len(self.times):
+            out[:] = -1
             return out
+        since, best = self._order
+        asked = np.ascontiguousarray(at, np.int64)
+        _latest(since, best, self.times, asked, -1 if ttl is None else ttl, allow_exact, out)
+        return out
+
+    @cached_property
+    def _order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """When something becomes known, rising; and the position of the latest step that is known then."""
         since = np.maximum(self.times, self.known)
         order = np.argsort(since, kind="stable")
         # rank among the times: a later one never gives way to an earlier one
         by_rank = np.argsort(self.times, kind="stable")
         rank = np.empty(len(order), np.int64)
         rank[by_rank] = np.arange(len(order))
-        best = by_rank[np.maximum.accumulate(rank[order])]
-        asked = np.ascontiguousarray(at, np.int64)
-        _latest(since[order], best, self.times, asked, -1 if ttl is None else ttl, allow_exact, out)
-        return out
+        return since[order], by_rank[np.maximum.accumulate(rank[order])]
 
 
 @kernel
@@ -251,7 +258,7 @@ def _latest(
     density = _density(since)
     for i in range(at.size):
         if at[i] < since[0] or (at[i] == since[0] and not allow_exact):
+            out[i] = -1
             continue
         found = best[_rank(since, density, at[i] if allow_exact else at[i] - 1)]
-        if ttl < 0 or times[found] >= at[i] - ttl:
-            out[i] = found
+        out[i] = found if ttl < 0 or times[found] >= at[i] - ttl else -1

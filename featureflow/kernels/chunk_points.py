@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,90 +12,148 @@ from numpy.typing import NDArray
 
 from featureflow.kernels.jit import kernel
 
+#: int32 where that is enough: new memory is what grouping costs most.
+Positions = NDArray[np.signedinteger[Any]]
+
 
 def chunk_bounds(sizes: Sequence[int]) -> NDArray[np.int64]:
     """First position of each chunk along a dimension, and the end of the last."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.asarray(sizes, np.int64))])
 
 
-def chunk_numbers(
-    points: Sequence[NDArray[np.int64]], bounds: Sequence[NDArray[np.int64]]
-) -> NDArray[np.int64]:
-    """Number of the chunk that each point is in, in C order; -1 for a point with a negative position.
+def count_chunks(bounds: Sequence[NDArray[np.int64]]) -> int:
+    """How many chunks there are."""
+    return prod(len(edges) - 1 for edges in bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Of each point the number of its chunk, -1 for none, and its place in the chunk; both in C order.
 
     Parameters
     ----------
-    points
-        Positions along each dimension.
     bounds
-        Of each dimension, as `chunk_bounds`.
+        Of the chunks along each dimension, as `chunk_bounds`.
     """
-    return _chunks_and_offsets(points, bounds)[0]
+
+    bounds: Sequence[NDArray[np.int64]]
+    numbers: Positions
+    places: Positions
+
+    @classmethod
+    def of(cls, bounds: Sequence[NDArray[np.int64]], n: int) -> Addresses:
+        """Room for n points."""
+        widest = prod(int(np.diff(edges).max(initial=0)) for edges in bounds)
+        return cls(bounds, np.empty(n, _narrow(count_chunks(bounds))), np.empty(n, _narrow(widest)))
+
+    def put(self, start: int, points: Sequence[NDArray[np.int64]]) -> None:
+        """Set those of some points, of which the first is number ``start``, from positions along each dimension."""
+        mine = slice(start, start + len(points[0]))
+        numbers, places = self.numbers[mine], self.places[mine]
+        numbers[:] = 0
+        places[:] = 0
+        for along, edges in zip(points, self.bounds, strict=True):
+            _add_chunk(np.ascontiguousarray(along), edges, _regular(edges), numbers, places)
 
 
-def _chunks_and_offsets(
-    points: Sequence[NDArray[np.int64]], bounds: Sequence[NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number of each point's chunk, and its place in the chunk, both in C order."""
-    numbers = np.zeros(len(points[0]), np.int64)
-    offsets = np.zeros(len(points[0]), np.int64)
-    for places, edges in zip(points, bounds, strict=True):
-        _add_chunk(np.ascontiguousarray(places), edges, _regular(edges), numbers, offsets)
-    return numbers, offsets
+def _narrow(most: int) -> np.dtype[np.signedinteger[Any]]:
+    """What holds numbers up to the most."""
+    return np.dtype(np.int32 if most <= np.iinfo(np.int32).max else np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class PointGroups:
+    """Points by the chunk that they are in.
+
+    Parameters
+    ----------
+    shape
+        Number of chunks along each dimension.
+    found
+        Numbers, in C order, of the chunks that have a point, rising.
+    rows
+        The points, by chunk and in their order.
+    places
+        Of each of ``rows``, its position in its chunk, in C order.
+    starts
+        Where in ``rows`` each chunk's begin, and the end of the last.
+    """
+
+    shape: tuple[int, ...]
+    found: NDArray[np.int64]
+    rows: Positions
+    places: Positions
+    starts: NDArray[np.int64]
+
+    def cells(self, low: int, high: int) -> list[tuple[int, ...]]:
+        """Positions along the dimensions of some of the chunks that have points."""
+        index = np.unravel_index(self.found[low:high], self.shape)
+        return list(zip(*(each.tolist() for each in index), strict=True))
+
+    def take(self, k: int, values: NDArray[Any], out: NDArray[Any]) -> None:
+        """Take the values at the points of the k-th chunk that has some; ``values`` are the chunk's, flat."""
+        mine = slice(int(self.starts[k]), int(self.starts[k + 1]))
+        _take(values, self.places[mine], self.rows[mine], out)
+
+    def fill(self, k: int, value: NDArray[Any], out: NDArray[Any]) -> None:
+        """Give all points of the k-th chunk that has some the one value."""
+        out[self.rows[int(self.starts[k]) : int(self.starts[k + 1])]] = value
+
+
+def group_points(points: Addresses) -> PointGroups:
+    """Order points by their chunk; those without one are left out.
+
+    Notes
+    -----
+    Cost: O(points), and O(chunks) where they are not many more than the points. Memory: 8 bytes a point.
+    """
+    shape = tuple(len(edges) - 1 for edges in points.bounds)
+    return PointGroups(shape, *_grouped(points.numbers, points.places, count_chunks(points.bounds)))
 
 
 def gather_points(
-    points: Sequence[NDArray[np.int64]],
-    bounds: Sequence[NDArray[np.int64]],
+    points: Addresses,
     read: Callable[[tuple[slice, ...]], list[NDArray[Any]]],
     dtypes: Sequence[np.dtype[Any]],
-    run: Callable[[Callable[[int], None], Sequence[int]], Any] | None = None,
+    run: Callable[[Callable[[int], None], Sequence[int]], Any],
     *,
     together: int = 1,
 ) -> list[NDArray[Any]]:
-    """Take the values at points; what lies outside (a negative position) is left 0.
+    """Take the values at points; of those in no chunk it is 0.
 
     Parameters
     ----------
     points
-        Positions along each dimension, one at least.
+        In the chunks that are read.
     read
         Gives one array for each dtype of a box of chunks.
     run
-        Calls a function for each number, in any order, also several at once; one after the other if None.
+        Calls a function for each number, in any order, also several at once.
     together
         At most so many chunks that lie side by side along the last dimension are read at once.
 
     Notes
     -----
-    Cost: one read of each chunk that has a point, and of no other; O(points) beside it. Memory: 24 bytes a point, the
+    Cost: one read of each chunk that has a point, and of no other; O(points) beside it. Memory: 8 bytes a point, the
     result and the chunks in work.
     """
-    numbers, offsets = _chunks_and_offsets(points, bounds)
-    shape = tuple(len(edges) - 1 for edges in bounds)
-    found, order, offsets, starts = _grouped(numbers, offsets, int(np.prod(shape, dtype=np.int64)))
-    del numbers
-    out = [np.zeros(len(points[0]), dtype) for dtype in dtypes]
-    firsts = _runs(found, shape[-1], together)
+    groups, bounds = group_points(points), points.bounds
+    out = [np.zeros(len(points.numbers), dtype) for dtype in dtypes]
+    firsts = _runs(groups.found, groups.shape[-1], together)
 
     def take(k: int) -> None:
         low, high = int(firsts[k]), int(firsts[k + 1])
-        index = np.unravel_index(int(found[low]), shape)
-        last = int(index[-1])
+        (index,) = groups.cells(low, low + 1)
+        last = index[-1]
         box = [slice(int(edges[i]), int(edges[i + 1])) for i, edges in zip(index, bounds, strict=True)]
         across = bounds[-1][last : last + high - low + 1]
         box[-1] = slice(int(across[0]), int(across[-1]))
         for values, into in zip(read(tuple(box)), out, strict=True):
             for j in range(low, high):
-                mine = slice(int(starts[j]), int(starts[j + 1]))
                 part = values[..., across[j - low] - across[0] : across[j - low + 1] - across[0]]
-                _take(np.ascontiguousarray(part).reshape(-1), offsets[mine], order[mine], into)
+                groups.take(j, np.ascontiguousarray(part).reshape(-1), into)
 
-    if run is None:
-        for k in range(len(firsts) - 1):
-            take(k)
-    else:
-        run(take, range(len(firsts) - 1))
+    run(take, range(len(firsts) - 1))
     return out
 
 
@@ -108,17 +168,17 @@ def _runs(found: NDArray[np.int64], width: int, together: int) -> NDArray[np.int
 
 
 def _grouped(
-    numbers: NDArray[np.int64], offsets: NDArray[np.int64], n_chunks: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    numbers: Positions, offsets: Positions, n_chunks: int
+) -> tuple[NDArray[np.int64], Positions, Positions, NDArray[np.int64]]:
     """Chunks that have points; points by chunk, in their order; their places in it; where each chunk's begin."""
     if n_chunks > 4 * len(numbers) + 1024:  # few points in a large array: no counter for each chunk
         inside = np.flatnonzero(numbers >= 0)
         order = inside[np.argsort(numbers[inside], kind="stable")]
         found, starts = np.unique(numbers[order], return_index=True)
-        return found, order, offsets[order], np.append(starts, len(order)).astype(np.int64)
+        return found.astype(np.int64), order, offsets[order], np.append(starts, len(order)).astype(np.int64)
     counts = np.zeros(n_chunks + 1, np.int64)
-    order = np.empty(len(numbers), np.int64)
-    places = np.empty(len(numbers), np.int64)
+    order = np.empty(len(numbers), _narrow(len(numbers)))
+    places = np.empty(len(numbers), offsets.dtype)
     n_inside = _count_and_sort(numbers, offsets, counts, order, places)
     found = np.flatnonzero(np.diff(counts))
     starts = np.append(counts[found], n_inside)
@@ -134,13 +194,41 @@ def _regular(edges: NDArray[np.int64]) -> int:
     return int(sizes[0]) if same else 0
 
 
+def weigh_corners(corners: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum the values around points by their weights, in float64 and in the order of the corners.
+
+    Parameters
+    ----------
+    corners
+        ``(2**k, n)``; in corner c, bit d says whether it is on the upper side of dimension d.
+    weights
+        Of the upper side of each dimension, ``(k, n)``. A corner of weight 0 does not count, whatever its value.
+    """
+    out = np.empty(corners.shape[1], np.float64)
+    _weigh(corners, weights, out)
+    return out
+
+
+@kernel
+def _weigh(corners: NDArray[Any], weights: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    for i in range(out.size):
+        total = 0.0
+        for corner in range(corners.shape[0]):
+            weight = 1.0
+            for d in range(weights.shape[0]):
+                weight *= weights[d, i] if (corner >> d) & 1 else 1.0 - weights[d, i]
+            if weight != 0.0:
+                total += float(corners[corner, i]) * weight
+        out[i] = total
+
+
 @kernel
 def _add_chunk(
     places: NDArray[np.int64],
     edges: NDArray[np.int64],
     regular: int,
-    numbers: NDArray[np.int64],
-    offsets: NDArray[np.int64],
+    numbers: Positions,
+    offsets: Positions,
 ) -> None:
     n_chunks = edges.size - 1
     for i in range(places.size):
@@ -164,11 +252,11 @@ def _add_chunk(
 
 @kernel
 def _count_and_sort(
-    numbers: NDArray[np.int64],
-    offsets: NDArray[np.int64],
+    numbers: Positions,
+    offsets: Positions,
     counts: NDArray[np.int64],
-    order: NDArray[np.int64],
-    places: NDArray[np.int64],
+    order: Positions,
+    places: Positions,
 ) -> int:
     for i in range(numbers.size):
         if numbers[i] >= 0:
@@ -191,8 +279,6 @@ def _count_and_sort(
 
 
 @kernel
-def _take(
-    values: NDArray[Any], places: NDArray[np.int64], rows: NDArray[np.int64], out: NDArray[Any]
-) -> None:
+def _take(values: NDArray[Any], places: Positions, rows: Positions, out: NDArray[Any]) -> None:
     for k in range(rows.size):
         out[rows[k]] = values[places[k]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from featureflow.contracts.cube import Cube
 from featureflow.contracts.grid_step import KNOWN_AT
-from featureflow.core.meter import spending
-from featureflow.execute.grids.values import read_values
+from featureflow.core.meter import carried, spending
+from featureflow.execute.grids.point_chunks import PointReader, Run, read_box
 from featureflow.execute.windows.arrays import booleans, integers
-from featureflow.execute.windows.sorted_rows import NO_TIME
 from featureflow.kernels.axes import Axis, Steps
-from featureflow.kernels.chunk_points import chunk_bounds, chunk_numbers, gather_points
+from featureflow.kernels.chunk_points import Addresses, chunk_bounds, count_chunks, weigh_corners
 from featureflow.plan.grid_lookups import GridLookup
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 _EAST = {"degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"}
 _LONGITUDE = {"longitude", "lon"}
 
-#: Small chunks that lie side by side are read together up to so many bytes: each read costs about a millisecond.
-READ_BYTES = 8 << 20
+#: Rows whose places are worked out at once.
+BLOCK = 1 << 16
 Longs = NDArray[np.int64]
 #: Positions below and above along a dimension, and the weight of the one above.
 Between = tuple[Longs, Longs, NDArray[np.float64]]
@@ -66,18 +65,15 @@ def look_up_points(
     Cost: each chunk with a point is read once. Memory: ``8 * (dimensions + 2**k * (3 + variables))`` bytes a row, where
     k dimensions are interpolated, and the chunks in work.
     """
-    outline = cube.outline
     names = [variable for variable, _ in lookup.columns]
-    linear = lookup.method == "linear"
-    placed = _placed(lookup, outline, given, times)
+    placing = Placing(lookup, cube.outline, given, times)
     results: dict[str, pa.Array] = {}
-    for dims in dict.fromkeys(tuple(str(d) for d in outline[name].dims) for name in names):
-        mine = [name for name in names if tuple(outline[name].dims) == dims]
-        split = [dim for dim in dims if linear and not isinstance(placed[dim], np.ndarray)]
-        values = _corners(cube, mine, dims, placed, split, threads)
-        for name, found in zip(mine, values, strict=True):
-            kind = lookup.types[names.index(name)]
-            results[name] = _answers(found, kind, dims, placed, split)
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        run = partial(_all, pool)
+        for dims in dict.fromkeys(tuple(str(d) for d in cube.outline[name].dims) for name in names):
+            mine = [name for name in names if tuple(cube.outline[name].dims) == dims]
+            for name, corners in _corners(cube, mine, dims, placing, run).items():
+                results[name] = _answers(*corners, lookup.types[names.index(name)])
     return [results[name] for name in names]
 
 
@@ -85,15 +81,15 @@ def chunks_of_rows(
     lookup: GridLookup, cube: Cube, given: Mapping[str, pa.Array], times: Longs | None
 ) -> tuple[Longs, int]:
     """Number of the chunk that each row's nearest cell is in, -1 for none; and how many chunks there are."""
-    outline = cube.outline
-    first = outline[lookup.columns[0][0]]
-    dims = [str(dim) for dim in first.dims]
-    placed = _placed(lookup, outline, given, times, nearest=True)
-    bounds = [chunk_bounds(cube.chunks[dim]) for dim in dims]
-    n_chunks = int(np.prod([len(edges) - 1 for edges in bounds], dtype=np.int64))
+    dims = [str(dim) for dim in cube.outline[lookup.columns[0][0]].dims]
     if not dims:
         return np.zeros(0 if times is None else len(times), np.int64), 1
-    return chunk_numbers([_side(placed[dim], 0) for dim in dims], bounds), n_chunks
+    placing = Placing(lookup, cube.outline, given, times, nearest=True)
+    found = Addresses.of([chunk_bounds(cube.chunks[dim]) for dim in dims], placing.n_rows)
+    for low in range(0, placing.n_rows, BLOCK):
+        placed = placing.block(dims, low)
+        found.put(low, [_side(placed[dim], 0) for dim in dims])
+    return found.numbers.astype(np.int64), count_chunks(found.bounds)
 
 
 def axis_of(outline: xr.Dataset, dim: str) -> Axis:
@@ -128,39 +124,60 @@ def _microseconds(values: NDArray[Any]) -> Longs:
     return np.asarray(micro.astype(np.int64) + (micro < values), np.int64)
 
 
-def _placed(
-    lookup: GridLookup,
-    outline: xr.Dataset,
-    given: Mapping[str, pa.Array],
-    times: Longs | None,
-    *,
-    nearest: bool = False,
-) -> dict[str, Longs | Between]:
-    """Where the rows are along each dimension."""
-    used = {str(dim) for name, _ in lookup.columns for dim in outline[name].dims}
-    placed: dict[str, Longs | Between] = {}
-    for dim, column in lookup.at:
-        if dim in used:
-            placed[dim] = _along(
-                outline, dim, given[column], linear=lookup.method == "linear" and not nearest
-            )
-    if lookup.right.time in used and times is not None:
-        known = times != NO_TIME
-        asked = np.where(known, times, 0)
-        steps = steps_of(outline, lookup.right.time or "")
-        found = steps.latest(asked, ttl=lookup.ttl_us, allow_exact=lookup.allow_exact)
-        placed[lookup.right.time or ""] = np.where(known, found, -1)
-    return placed
+class Placing:
+    """Where rows are along the dimensions of a grid, worked out block by block: a block's numbers stay in the cache.
 
+    Parameters
+    ----------
+    lookup, given, times
+        As those of `look_up_points`.
+    nearest
+        Whatever the look-up's method is.
+    """
 
-def _along(outline: xr.Dataset, dim: str, values: pa.Array, *, linear: bool) -> Longs | Between:
-    if dim in outline.coords and outline[dim].dtype.kind in "OSU":
-        known = pa.array([str(value) for value in outline[dim].values], pa.string())
-        found = pc.index_in(values.cast(pa.string()), known, skip_nulls=True)
+    def __init__(
+        self,
+        lookup: GridLookup,
+        outline: xr.Dataset,
+        given: Mapping[str, pa.Array],
+        times: Longs | None,
+        *,
+        nearest: bool = False,
+    ) -> None:
+        self.n_rows = len(times) if times is not None else len(given[lookup.at[0][1]]) if lookup.at else 0
+        self._linear = lookup.method == "linear" and not nearest
+        self._given = {dim: given[column] for dim, column in lookup.at}
+        used = {str(dim) for name, _ in lookup.columns for dim in outline[name].dims}
+        self._axes = {dim: _names_or_axis(outline, dim) for dim in self._given if dim in used}
+        self._time, self._times, self._steps = lookup.right.time or "", times, None
+        self._ttl, self._allow_exact = lookup.ttl_us, lookup.allow_exact
+        if self._time in used and times is not None:
+            self._steps = steps_of(outline, self._time)
+
+    def between(self, dims: Sequence[str]) -> list[str]:
+        """Those of some dimensions along which values are interpolated."""
+        return [dim for dim in dims if self._linear and isinstance(self._axes.get(dim), Axis)]
+
+    def block(self, dims: Sequence[str], low: int) -> dict[str, Longs | Between]:
+        """Positions along some dimensions of the next `BLOCK` rows; -1 outside of the grid."""
+        return {dim: self._along(dim, low) for dim in dims}
+
+    def _along(self, dim: str, low: int) -> Longs | Between:
+        if dim == self._time and self._steps is not None and self._times is not None:
+            # no time is before all times
+            asked = self._times[low : low + BLOCK]
+            return self._steps.latest(asked, ttl=self._ttl, allow_exact=self._allow_exact)
+        values, axis = self._given[dim].slice(low, BLOCK), self._axes[dim]
+        if isinstance(axis, Axis):
+            return axis.between(_doubles(values)) if self._linear else axis.nearest(_doubles(values))
+        found = pc.index_in(values.cast(pa.string()), axis, skip_nulls=True)
         return np.asarray(found.fill_null(-1), np.int64)
-    axis = axis_of(outline, dim)
-    numbers = _doubles(values)
-    return axis.between(numbers) if linear else axis.nearest(numbers)
+
+
+def _names_or_axis(outline: xr.Dataset, dim: str) -> Axis | pa.Array:
+    if dim in outline.coords and outline[dim].dtype.kind in "OSU":
+        return pa.array([str(value) for value in outline[dim].values], pa.string())
+    return axis_of(outline, dim)
 
 
 def _doubles(values: pa.Array) -> NDArray[np.float64]:
@@ -171,59 +188,48 @@ def _doubles(values: pa.Array) -> NDArray[np.float64]:
 
 
 def _corners(
-    cube: Cube,
-    names: Sequence[str],
-    dims: tuple[str, ...],
-    placed: Mapping[str, Longs | Between],
-    split: Sequence[str],
-    threads: int,
-) -> list[NDArray[Any]]:
-    """Values around each row: ``(corners, rows)``; one corner if nothing is interpolated."""
-    n_corners = 1 << len(split)
-    sides = [
-        [
-            _side(placed[dim], (corner >> split.index(dim)) & 1 if dim in split else 0)
-            for corner in range(n_corners)
-        ]
-        for dim in dims
-    ]
-    read = partial(_read, cube, list(names), dims)
-    dtypes = [_plain(cube.outline[name].dtype) for name in names]
+    cube: Cube, names: Sequence[str], dims: tuple[str, ...], placing: Placing, run: Run
+) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float64]]]:
+    """Of each variable the values around each row, which rows are outside, the weights of the upper sides.
+
+    Values are ``(corners, rows)``, one corner if nothing is interpolated; weights ``(dimensions interpolated, rows)``.
+    """
+    n, between = placing.n_rows, placing.between(dims)
+    n_corners = 1 << len(between)
+    weights = np.empty((len(between), n))
     if not dims:
-        n = len(next(iter(placed.values()))) if placed else 0
-        return [np.full((1, n), values) for values in read(())]
-    points = [side[0] if n_corners == 1 else np.concatenate(side) for side in sides]
-    bounds = [chunk_bounds(cube.chunks[dim]) for dim in dims]
-    width = sum(dtype.itemsize for dtype in dtypes) * prod(max(cube.chunks[dim]) for dim in dims)
-    together = max(1, READ_BYTES // max(width, 1))
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            found = gather_points(points, bounds, read, dtypes, partial(_all, pool), together=together)
-    else:
-        found = gather_points(points, bounds, read, dtypes, together=together)
-    return [values.reshape(n_corners, -1) for values in found]
+        outside = np.zeros(n, np.bool_)
+        return {
+            name: (np.full((1, n), value), outside, weights)
+            for name, value in zip(names, read_box(cube, names, dims, ()), strict=True)
+        }
+    reader = PointReader(cube, names, dims)
+    frames = reader.frames()
+    unique = {id(bounds): Addresses.of(bounds, n_corners * n) for bounds in frames.values()}
+
+    def place(k: int) -> None:
+        low = k * BLOCK
+        placed = placing.block(dims, low)
+        for i, dim in enumerate(between):
+            weights[i, low : low + BLOCK] = placed[dim][2]
+        for corner in range(n_corners):
+            sides = [
+                _side(placed[dim], (corner >> between.index(dim)) & 1 if dim in between else 0)
+                for dim in dims
+            ]
+            for each in unique.values():
+                each.put(corner * n + low, sides)
+
+    run(place, range(-(-n // BLOCK)))
+    addresses = {name: unique[id(bounds)] for name, bounds in frames.items()}
+    outside = addresses[names[0]].numbers[:n] < 0
+    found = reader.gather(addresses, run)
+    return {name: (found[name].reshape(n_corners, n), outside, weights) for name in names}
 
 
-def _all(pool: ThreadPoolExecutor, function: Callable[[int], None], numbers: Sequence[int]) -> None:
-    for _ in pool.map(function, numbers):
+def _all(pool: ThreadPoolExecutor | None, function: Callable[[int], None], numbers: Sequence[int]) -> None:
+    for _ in map(function, numbers) if pool is None else pool.map(carried(function), numbers):
         pass
-
-
-def _read(cube: Cube, names: list[str], dims: tuple[str, ...], box: tuple[slice, ...]) -> list[NDArray[Any]]:
-    region = {dim: (part.start, part.stop) for dim, part in zip(dims, box, strict=True)}
-    return [_plainly(values) for values in read_values(cube, region, names)]
-
-
-def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What the values of an array are carried as."""
-    return np.dtype(np.int64) if dtype.kind == "M" else np.dtype(np.float32) if dtype == np.float16 else dtype
-
-
-def _plainly(values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype.kind == "M":
-        micro = values.astype("datetime64[us]").astype(np.int64)
-        return np.asarray(micro)
-    return values.astype(_plain(values.dtype.newbyteorder("=")), copy=False)
 
 
 def _side(place: Longs | Between, above: int) -> Longs:
@@ -233,24 +239,15 @@ def _side(place: Longs | Between, above: int) -> Longs:
 
 
 def _answers(
-    corners: NDArray[Any],
-    kind: pa.DataType,
-    dims: tuple[str, ...],
-    placed: Mapping[str, Longs | Between],
-    split: Sequence[str],
+    corners: NDArray[Any], outside: NDArray[np.bool_], weights: NDArray[np.float64], kind: pa.DataType
 ) -> pa.Array:
-    missing = np.zeros(corners.shape[1], np.bool_)
-    for dim in dims:
-        missing |= _side(placed[dim], 0) < 0
-    if not split:
-        values = corners[0]
-    else:
-        values = _weighted(corners, [placed[dim][2] for dim in split])
-        values = values.astype(kind.to_pandas_dtype(), copy=False)
+    missing, values = outside, corners[0]
+    if len(weights):
+        values = weigh_corners(corners, weights).astype(kind.to_pandas_dtype(), copy=False)
     if values.dtype.kind == "f":
-        missing |= np.isnan(values)
+        missing = missing | np.isnan(values)
     if pa.types.is_timestamp(kind):
-        missing |= values == np.iinfo(np.int64).min  # NaT
+        missing = missing | (values == np.iinfo(np.int64).min)  # NaT
         return pc.if_else(booleans(~missing), integers(values, kind), pa.scalar(None, kind))
     plain = booleans(values) if values.dtype.kind == "b" else _numbers(values)
     return pc.if_else(booleans(~missing), plain, pa.scalar(None, plain.type)) if missing.any() else plain
@@ -259,14 +256,3 @@ def _answers(
 def _numbers(values: NDArray[Any]) -> pa.Array:
     whole = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(whole.dtype), len(whole), [None, pa.py_buffer(whole)])
-
-
-def _weighted(corners: NDArray[Any], weights: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Sum of the corners by their weights, in float64 and in their order; one of weight 0 does not count."""
-    total = np.zeros(corners.shape[1], np.float64)
-    for number, values in enumerate(corners):
-        weight = np.ones(corners.shape[1], np.float64)
-        for place, above in enumerate(weights):
-            weight *= above if (number >> place) & 1 else 1.0 - above
-        total += np.where(weight == 0.0, 0.0, values.astype(np.float64) * weight)
-    return total

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 
 from featureflow.contracts.cube import CubePiece, Region, slices_of
 from featureflow.contracts.outlines import outline_of
+from featureflow.core.meter import spent
 from featureflow.core.storage import join
 from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.execute.inputs import Readable
 from featureflow.plan.grid_nodes import CompiledGrid
 
+if TYPE_CHECKING:
+    from featureflow.library.cubes.zarr_chunks import PointChunks
+
+#: Attributes that xarray takes to mean that values are others than what is stored.
+_CODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned", "_FillValue", "dtype"}
 #: Folder of the parts of a grid of zones, below a table.
 ZONES = "_ff/zones"
 
@@ -106,6 +112,26 @@ class GridCube:
             cut = tuple(slice(*region.get(str(dim), (0, None))) for dim in stored.dims)
             found.append(np.asarray(stored[cut].transpose(*self.outline[name].dims).values))
         return found
+
+    def chunks_of(self, name: str) -> PointChunks | None:
+        """Stored chunks of a variable; None where its values are not what is stored, as times are not."""
+        if self.zones:
+            return None
+        from featureflow.library.cubes.zarr_chunks import PointChunks, chunks_of
+        from featureflow.tables.arrays_reading import checked, open_group
+
+        stored = _opened(self.url, self.snapshot).variables[name]
+        array: Any = open_group(self.url, self.snapshot)[name]
+        same = stored.dims == self.outline[name].dims and stored.dtype == array.dtype
+        found = chunks_of(array) if same and not _CODED.intersection(array.attrs) else None
+        if found is None:
+            return None
+
+        def guard(_: Cell, ask: Callable[[], Any]) -> Any:
+            with spent("remote read"):
+                return checked(self.url, self.snapshot, name, lambda _: ask())
+
+        return PointChunks(found, lambda values: values, guard)
 
     def for_tasks(self) -> GridCube:
         """Only what a task needs."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featureflow.contracts.cube import Cube, Region
+
+if TYPE_CHECKING:
+    from featureflow.library.cubes.zarr_chunks import PointChunks
 
 
 @runtime_checkable
@@ -17,6 +20,14 @@ class ReadsValues(Protocol):
 
     def values(self, region: Region, variables: Sequence[str]) -> list[NDArray[Any]]:
         """Read what `Cube.read` does, without coordinates: an array for each variable, in its order of dimensions."""
+
+
+@runtime_checkable
+class HasChunks(Protocol):
+    """A cube some of whose variables can be read chunk by chunk, as they are stored."""
+
+    def chunks_of(self, name: str) -> PointChunks | None:
+        """Stored chunks of a variable; None where only boxes can be read."""
 
 
 def read_values(cube: Cube, region: Region, variables: Sequence[str]) -> list[NDArray[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,9 @@ from featureflow.contracts.outlines import absent
 from featureflow.core.errors import SourceError
 from featureflow.core.meter import moved
 from featureflow.library.cubes.contents import Contents, Stored
+
+if TYPE_CHECKING:
+    from featureflow.library.cubes.zarr_chunks import PointChunks
 
 #: identity, region by dimension (empty: the whole part), bytes, variable (None: all)
 Named = tuple[str, Region, int, str | None]
@@ -34,6 +37,14 @@ class Part(Protocol):
 
     def named(self, variables: Mapping[str, Stored]) -> list[Named]:
         """What is stored, as the store describes it now."""
+
+
+@runtime_checkable
+class HasChunks(Protocol):
+    """A part whose chunks can be read one by one."""
+
+    def chunks_of(self, name: str, stored: Stored) -> PointChunks | None:
+        """Chunks of a variable; None where the way in which they are stored is not known."""
 
 
 class StoredCube:
@@ -169,6 +180,14 @@ class StoredCube:
             found.append(self._read(name, self._stored(name), spans))
             moved("decode", found[-1].nbytes)
         return found
+
+    def chunks_of(self, name: str) -> PointChunks | None:
+        """Stored chunks of a variable, to take single values of; None where only `values` reads them."""
+        stored = self._stored(name)
+        if self.along is not None and self.along in stored.dims:
+            return None
+        part = self.parts[0]
+        return part.chunks_of(name, stored) if isinstance(part, HasChunks) else None
 
     def _stored(self, name: str) -> Stored:
         if name not in self.contents.variables:

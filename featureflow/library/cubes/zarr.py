@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from featureflow.core.meter import spent
 from featureflow.library.cubes import decoding, handles, objects, zarr_stores
 from featureflow.library.cubes.contents import Contents, Stored, contents_of
 from featureflow.library.cubes.errors import opening, values_of
+from featureflow.library.cubes.zarr_chunks import Cell, PointChunks, ZarrChunks, chunks_of
 
 if TYPE_CHECKING:
     from featureflow.library.cubes.stored import Named
@@ -123,6 +125,32 @@ class ZarrPart:
                         return decoding.unpack(raw, np.asarray(array[cut]), decoded.dtype)
                     return decoding.read_decoded(decoded, cut)
                 return decoding.mask(np.asarray(array[cut]), fills)
+
+    def chunks_of(self, name: str, stored: Stored) -> PointChunks | None:
+        """Stored chunks of a variable, to take single values of; None where that is not enough to decode them."""
+        with self._open() as opened:
+            found = chunks_of(self._same(opened, name, stored))
+            fills, raw, decoded = (
+                opened.fills[name],
+                opened.raw.variables[name],
+                opened.decoded.variables[name],
+            )
+        if found is None or len(found.shape) != len(stored.dims):
+            return None
+        if fills is not None:
+            return PointChunks(
+                found, partial(decoding.mask, fills=fills), partial(self._guarded, name, found)
+            )
+        if not decoding.is_elementwise(raw, decoded):
+            return None
+        finish = partial(decoding.unpack, raw, dtype=decoded.dtype)
+        return PointChunks(found, finish, partial(self._guarded, name, found))
+
+    def _guarded(self, name: str, chunks: ZarrChunks, cell: Cell, ask: Callable[[], Any]) -> Any:
+        cut = tuple(slice(at * size, (at + 1) * size) for at, size in zip(cell, chunks.shape, strict=True))
+        kind = "decode" if storage.is_local(self.url) else "remote read"
+        with spent(kind), values_of(self.where, self.url, name, cut):
+            return ask()
 
     def _same(self, opened: OpenZarr, name: str, stored: Stored) -> Any:
         """The array, if it is still what it was when the source was opened; it may have grown."""
