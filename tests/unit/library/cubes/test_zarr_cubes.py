@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +196,8 @@ def test_the_order_in_which_a_store_lists_its_arrays_does_not_matter(tmp_path, o
 
 def test_names_along_a_dimension_are_read_without_a_warning(tmp_path, opened, recwarn):
     data = xr.Dataset({"volt": ("channel", np.arange(2.0))}, {"channel": ["left", "right"]})
-    with pytest.warns(Warning, match="does not have a Zarr V3 specification"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions of Zarr tell that no specification knows such names
         data.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
     recwarn.clear()
     cube = opened("a.zarr")
