@@ -10,6 +10,7 @@ import pyarrow as pa
 from featureflow.core.errors import PlanError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.datasets.patch_record import input_mark
+from featureflow.datasets.patches import BOX_BYTES
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
     SCRATCH_BYTES,
@@ -253,6 +254,14 @@ def _plan_points(dataset: CompiledDataset, join: GridLookup, rows: int, site: Si
     return replace(plan, n_buckets=min(wanted, max(rows, 1)) if wanted > 1 else 1)
 
 
+def _spine_tasks(dataset: CompiledDataset, pieces: Mapping[str, list[Piece]]) -> int:
+    """Tasks that read the spine: one for each of its pieces; of patches one for each box, and one for their index."""
+    patches = dataset.patches
+    if patches is None:
+        return len(pieces[dataset.spine.name])
+    return 1 + -(-patches.layout.n_patches * patches.bytes // BOX_BYTES)
+
+
 def _estimate(
     joins: tuple[JoinPlan, ...],
     pieces: Mapping[str, list[Piece]],
@@ -282,7 +291,7 @@ def _estimate(
         "bytes_read": sum(piece.size for piece in unique),
         "bytes_total": sum(piece.size for piece in unique),
         "chunks_read": len(unique),
-        "tasks": len(pieces[dataset.spine.name])
+        "tasks": _spine_tasks(dataset, pieces)
         + sum(plan.n_buckets for plan in joins)
         + 2 * max(1, -(-rows // piece_rows)),
         "task_bytes": needed,

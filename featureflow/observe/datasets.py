@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 ENCODED = "__encoded"
 #: Why a row is in no split, for people.
 REASONS = {
-    "embargo": "label window crosses a threshold",
-    "no_time": "no time",
+    "embargo": "whose label window crosses a threshold",
+    "no_time": "without a time",
     "outside": "in no range",
-    "border": "patch lies across a border between splits",
+    "border": "across a border between splits",
 }
 _NAMES_SHOWN = 12
 _DROPPED_SHOWN = 6
@@ -198,7 +198,7 @@ def embargoed_text(reasons: Mapping[str, int]) -> str:
     Examples
     --------
     >>> embargoed_text({"embargo": 203, "no_time": 1})
-    '204 rows: 203 label window crosses a threshold, 1 no time'
+    '204 rows: 203 whose label window crosses a threshold, 1 without a time'
     """
     parts = [f"{count(rows)} {REASONS.get(reason, reason)}" for reason, rows in reasons.items()]
     return f"{plural(sum(reasons.values()), 'row')}: {', '.join(parts)}"

@@ -61,6 +61,12 @@ def grid_advice(profile: dict[str, Any], kind: str) -> str | None:
     if not whole or sum(spent(stage) for stage in stages if is_of_grid(stage)) <= 0.5 * whole:
         return None
     if kind == "driver":
+        phases = [stage for stage in profile["stages"] if stage["where"] == "driver"]
+        if (
+            max(phases, key=lambda stage: float(stage["waiting"]), default={"name": "start"})["name"]
+            == "start"
+        ):
+            return None
         return (
             "More workers do not help. The driver looks at each chunk, of the source and of the grid: larger ones, "
             "or `shards:`, are fewer."

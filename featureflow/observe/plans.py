@@ -170,12 +170,14 @@ def to_build(entries: Iterable[dict[str, Any]]) -> str:
     --------
     >>> to_build([{"kind": "table", "publishes": True}, {"kind": "dataset", "publishes": False}])
     '1 of 1 table and 0 of 1 dataset'
+    >>> to_build([{"kind": kind, "publishes": True} for kind in ("grid", "table", "dataset")])
+    '1 of 1 grid, 1 of 1 table and 1 of 1 dataset'
     """
     by_kind: dict[str, list[bool]] = {}
     for entry in entries:
         by_kind.setdefault(entry.get("kind", "table"), []).append(entry["publishes"])
     parts = [f"{sum(found)} of {plural(len(found), kind)}" for kind, found in by_kind.items()]
-    return " and ".join(parts) or "0 of 0 tables"
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:]))) or "0 of 0 tables"
 
 
 def _why(entry: dict[str, Any]) -> str:

@@ -180,7 +180,7 @@ def _field(
     if array.dtype.kind not in "fiub":
         builder.tell(where, f"{variable!r} of {source!r} is {array.dtype}; patches hold numbers.")
         return None
-    if not {str(dim) for dim in array.dims} & {*layout.dims}:
+    if layout.dims and not {str(dim) for dim in array.dims} & {*layout.dims}:
         builder.tell(
             where, f"{variable!r} of {source!r} has none of the dimensions of `patch:`. Leave it out."
         )

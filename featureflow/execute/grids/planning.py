@@ -24,6 +24,7 @@ from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import refuse_small_budget
 from featureflow.execute.stages import Change
+from featureflow.observe.units import plural
 from featureflow.plan.compile_grid import with_chunks
 from featureflow.plan.grid_nodes import CompiledGrid
 from featureflow.tables.state import TableState, current_state
@@ -277,7 +278,10 @@ def _explain(
     if grown:
         return "new data", f"{', '.join(grown)} since version {state.version}"
     if missing:
-        return "late data", f"the input of {len(missing)} chunks changed since version {state.version}"
+        return (
+            "late data",
+            f"the input of {plural(len(missing), 'chunk')} changed since version {state.version}",
+        )
     return "new data", f"coordinates or attributes changed since version {state.version}"
 
 

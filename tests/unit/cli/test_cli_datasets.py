@@ -155,7 +155,7 @@ def test_build_says_how_the_rows_fell(project: Path) -> None:
     write_data(project, 6)
     text = done("build", "-q")
     assert "train: train 11 · test 24 rows" in text
-    assert "train: embargoed 2 rows: 1 label window crosses a threshold, 1 no time" in text
+    assert "train: embargoed 2 rows: 1 whose label window crosses a threshold, 1 without a time" in text
     assert "train: later is null in 3 of 37 rows" in text
     assert "train@3 as parquet:" in text
     again = value_of("build", "-q")

@@ -126,7 +126,7 @@ def test_a_report_says_how_the_rows_fell_and_what_was_exported() -> None:
     text = report.text()
     for line in (
         "  train: train 1,833 · test 602 rows",
-        "  train: embargoed 234 rows: 203 label window crosses a threshold, 31 no time",
+        "  train: embargoed 234 rows: 203 whose label window crosses a threshold, 31 without a time",
         "  train: later is null in 781 of 3,000 rows",
         "  train@1 as mds: 4 shards, 9 rows, 2.0 kB in s/train/1",
     ):

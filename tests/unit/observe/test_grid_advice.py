@@ -52,6 +52,12 @@ def test_a_grid_is_told_about_chunks_and_steps(kind: str, advises: str) -> None:
     assert find_bottleneck(built(kind, grids=4.0, tables=10.0))["advice"] != advice
 
 
+def test_the_start_of_a_cluster_is_not_the_grids() -> None:
+    profile = built("driver")
+    profile["stages"][0]["name"] = "start"
+    assert "cluster that is already there" in find_bottleneck(profile)["advice"]
+
+
 @pytest.mark.parametrize(
     ("compute", "advises"),
     [
