@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from benchmarks.grid_lookups import main
 
 
-def test_look_ups_equal_xarrays() -> None:
+@pytest.mark.parametrize("layout", [["maps"], ["packed", "--tracks"]])
+def test_look_ups_equal_xarrays(layout: list[str]) -> None:
     """Values are compared inside; no time is asserted."""
     found = main(
         [
+            "--layout",
+            *layout,
             "--points",
             "2000",
             "--days",
@@ -26,4 +30,4 @@ def test_look_ups_equal_xarrays() -> None:
         ]
     )
     assert found["points"] == 2000
-    assert set(found["seconds"]) == {"featureflow", "xarray"}
+    assert set(found["seconds"]) == {"featureflow", "xarray", "codec"}
