@@ -28,7 +28,6 @@ from featureflow.spec.encode import Encode
 
 FORMAT = 1
 _ROW = "__ff_row"
-Frame = Any
 
 
 class DatasetEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -19,7 +19,8 @@ MEAN, SUM, MIN, MAX, COUNT, VAR, STD, MEDIAN = range(8)
 def between(x: Array, lower: Places, upper: Places, share: Doubles, out: Doubles) -> None:
     """Give ``x[lower] + share * (x[upper] - x[lower])`` along the middle of ``(outer, n, inner)``; -1 gives NaN.
 
-    As SciPy's linear interpolation: a neighbour that is NaN makes NaN, also with the share 0.
+    As SciPy's linear interpolation: a neighbour that is NaN makes NaN, also with the share 0. Where both are the same
+    one, it is that value.
     """
     for outer in range(x.shape[0]):
         for k in range(lower.size):
@@ -27,6 +28,10 @@ def between(x: Array, lower: Places, upper: Places, share: Doubles, out: Doubles
                 out[outer, k] = np.nan
                 continue
             below, above = x[outer, lower[k]], x[outer, upper[k]]
+            if lower[k] == upper[k]:
+                for c in range(x.shape[2]):
+                    out[outer, k, c] = np.nan if np.isnan(below[c]) else below[c]
+                continue
             for c in range(x.shape[2]):
                 found = np.float64(below[c]) + share[k] * (np.float64(above[c]) - np.float64(below[c]))
                 out[outer, k, c] = np.nan if np.isnan(found) else found

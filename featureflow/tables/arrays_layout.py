@@ -63,10 +63,6 @@ class ArraySpec:
             for dim, size in zip(variable.dims, variable.shape, strict=True)
         )
 
-    def unit_shape(self, name: str) -> tuple[int, ...]:
-        """What is written at once: a shard, or a chunk."""
-        return self.shard_shape(name) or self.chunk_shape(name)
-
 
 def check_spec(spec: ArraySpec) -> None:
     """Refuse what can't be stored.

@@ -88,8 +88,6 @@ _KINDS: dict[str, Callable[[pa.DataType], bool]] = {
 }
 NUMBERS = "numbers"
 BOOLEANS = "booleans"
-TIMES = "dates, times and durations"
-STRINGS = "strings"
 
 
 def floats(values: NDArray[np.float64], selected: Dense, *, at_least: int = 1) -> pa.Array:

@@ -60,9 +60,18 @@ def with_known(made: xr.Dataset, dim: Hashable, when: np.ndarray[Any, Any]) -> x
 
 def latest_within(when: np.ndarray[Any, Any], before: int, after: int) -> np.ndarray[Any, Any]:
     """Give the latest of ``when[i - before : i + after + 1]`` for every position, cut at both ends."""
+    last = len(when) - 1
+    if last < 1 or bool((when[1:] >= when[:-1]).all()):
+        return when[np.minimum(np.arange(len(when)) + after, last)]
     latest = when.copy()
-    for shift in range(1, after + 1):
-        latest[:-shift] = np.maximum(latest[:-shift], when[shift:])
-    for shift in range(1, before + 1):
-        latest[shift:] = np.maximum(latest[shift:], when[:-shift])
+    for forward, reach in ((True, min(after, last)), (False, min(before, last))):
+        done = 0  # windows of 1, 2, 4 … positions, put together
+        while done < reach:
+            shift = min(done + 1, reach - done)
+            ahead, behind = latest[shift:].copy(), latest[:-shift].copy()
+            if forward:
+                latest[:-shift] = np.maximum(behind, ahead)
+            else:
+                latest[shift:] = np.maximum(ahead, behind)
+            done += shift
     return latest

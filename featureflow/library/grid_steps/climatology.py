@@ -12,7 +12,7 @@ import xarray as xr
 from featureflow.contracts.grid_step import StepMistake
 from featureflow.contracts.outlines import absent
 from featureflow.kernels import grid_groups
-from featureflow.library.grid_steps.attributes import without_quantity
+from featureflow.library.grid_steps.attributes import of_difference
 from featureflow.library.grid_steps.axes import is_time
 from featureflow.library.grid_steps.blocks import Values, float_dtype
 from featureflow.library.grid_steps.learning import LearningStep, Period, added, period_of
@@ -85,8 +85,7 @@ class Anomaly(LearningStep):
         made = cube.copy(deep=False)
         for name in self.names(cube):
             v = cube[name]
-            attrs = {**without_quantity(v.attrs), **{k: v.attrs[k] for k in ("units",) if k in v.attrs}}
-            made[name] = absent(v.dims, v.shape, float_dtype(v.dtype), attrs)
+            made[name] = absent(v.dims, v.shape, float_dtype(v.dtype), of_difference(v.attrs))
         return made
 
     def sums(self, table: Values, groups: Values) -> dict[str, Values]:

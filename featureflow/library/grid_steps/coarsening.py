@@ -91,7 +91,12 @@ class Coarsen(GridStep):
                 continue
             if not is_number(v):
                 raise StepMistake((), f"{name!r} is {v.dtype}; blocks take numbers. Leave it out before.")
-            variables[name] = reshaped(v, new, self._dtype(v.dtype), of_statistic(v.attrs, self.op))
+            variables[name] = reshaped(
+                v,
+                new,
+                self._dtype(v.dtype),
+                of_statistic(v.attrs, self.op, [dim for dim in v.dims if dim in new]),
+            )
         made = xr.Dataset(variables, self._coordinates(cube), attrs=cube.attrs)
         for dim in self.sizes:
             if is_time(cube, dim):

@@ -13,6 +13,7 @@ from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, Needs
 from featureflow.contracts.outlines import absent
 from featureflow.kernels import grid_reductions
+from featureflow.library.grid_steps.attributes import of_statistic
 from featureflow.library.grid_steps.axes import check_dim, is_time, known, with_known
 from featureflow.library.grid_steps.blocks import Values, along, back, floats, result
 from featureflow.library.grid_steps.chosen import acted_on, names_in, with_variables
@@ -49,7 +50,10 @@ class Cumulative(GridStep):
         check_dim(cube, self.dim, ("dim",))
         changed = {
             name: absent(
-                cube[name].dims, cube[name].shape, result_dtype(self.op, cube[name].dtype), cube[name].attrs
+                cube[name].dims,
+                cube[name].shape,
+                result_dtype(self.op, cube[name].dtype),
+                of_statistic(cube[name].attrs, self.op),
             )
             for name in acted_on(cube, self.variables, [self.dim], ("dim",))
         }

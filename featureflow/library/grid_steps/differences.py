@@ -12,6 +12,7 @@ import xarray as xr
 from featureflow.contracts.cube import Region
 from featureflow.contracts.grid_step import Block, GridStep, Needs, StepMistake
 from featureflow.contracts.outlines import absent
+from featureflow.library.grid_steps.attributes import of_difference
 from featureflow.library.grid_steps.axes import check_dim, is_time, known, latest_within, with_known
 from featureflow.library.grid_steps.blocks import result
 from featureflow.library.grid_steps.chosen import acted_on, with_variables
@@ -43,7 +44,9 @@ class Diff(GridStep):
                 raise StepMistake(("dim",), text)
         made = cube.isel({self.dim: slice(self.n, None)})
         changed = {
-            name: absent(made[name].dims, made[name].shape, _signed(made[name].dtype), made[name].attrs)
+            name: absent(
+                made[name].dims, made[name].shape, _signed(made[name].dtype), of_difference(made[name].attrs)
+            )
             for name in chosen
         }
         made = with_variables(made, changed)

@@ -76,6 +76,10 @@ class Formula:
             return self._result(found)
         except WrongOperands as wrong:
             raise StepMistake(place, f"{wrong} In {self.text!r}.") from None
+        except OverflowError:
+            raise StepMistake(
+                place, f"a number is beyond 64 bits, in {self.text!r}. Write it as 1e20."
+            ) from None
 
     def evaluate(self, data: xr.Dataset) -> xr.Variable:
         """Compute it; NaN and zero have one bit pattern each."""

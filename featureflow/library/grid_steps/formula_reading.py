@@ -14,6 +14,13 @@ QUOTED = "quoted_name_"
 _TOKEN = re.compile(
     r"('(?:[^']|'')*')|\"([^\"]+)\"|`([^`]+)`|([A-Za-z_]\w*)|(<>|<=|>=|!=|==|=)|(\s+|.)", re.DOTALL
 )
+#: SQL that is spelled in another way here
+_OTHER_SPELLINGS = {
+    "between": "Write 1 <= x <= 2 for BETWEEN.",
+    "case": "Write where(condition, x, y) for CASE.",
+    "cast": "Convert with the step cast.",
+    "like": "Texts are compared as a whole: name in ('a', 'b').",
+}
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "true", "false", "null"})
 
 
@@ -34,7 +41,9 @@ def read(text: str) -> tuple[ast.expr, tuple[str, ...]]:
         )
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         detail = error.msg if isinstance(error, SyntaxError) else str(error)
-        spelled = 'Write it as in "where(t > 273.15 and lat < 60, t - 273.15, 0)".'
+        words = {token[3].lower() for token in _TOKEN.findall(text)}
+        other = next((said for word, said in _OTHER_SPELLINGS.items() if word in words), None)
+        spelled = other or 'Write it as in "where(t > 273.15 and lat < 60, t - 273.15, 0)".'
         raise StepMistake((), f"{text!r} is no expression: {detail}. {spelled}") from None
     _allowed(text, tree.body)
     return tree.body, tuple(quoted)

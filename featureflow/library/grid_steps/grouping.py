@@ -55,7 +55,7 @@ class GroupBy(GridStep):
             dims = [self.by if dim == self.dim else str(dim) for dim in one.dims]
             shape = [len(labels) if dim == self.by else cube.sizes[dim] for dim in dims]
             changed[name] = absent(
-                dims, shape, result_dtype(self.op, one.dtype), of_statistic(one.attrs, self.op)
+                dims, shape, result_dtype(self.op, one.dtype), of_statistic(one.attrs, self.op, [self.dim])
             )
         made = with_variables(cube, changed, [self.dim])
         return made.assign_coords({self.by: (self.by, labels)})

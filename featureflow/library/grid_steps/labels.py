@@ -88,7 +88,7 @@ def time_label(index: pd.Index[Any], label: Any, place: Place) -> Any:
     """Give a text as a time of the index's calendar."""
     if isinstance(index, pd.DatetimeIndex):
         try:
-            return pd.Timestamp(label)
+            return pd.Timestamp(label.removesuffix("Z") if isinstance(label, str) else label)
         except ValueError as error:
             raise _no_label(index, [label], place) from error
     parts = _ISO.fullmatch(label) if isinstance(label, str) else None
@@ -111,6 +111,12 @@ def _index_like(index: pd.Index[Any], labels: Sequence[Any], place: Place) -> An
 
 def _fit(index: pd.Index[Any], label: Any, place: Place) -> Any:
     """Give a number the precision of the coordinate: 0.1 names the float32 that is nearest to it."""
+    if isinstance(label, str) and index.dtype.kind in "iuf":
+        raise StepMistake(
+            place, f"{index.name!r} holds numbers; got the text {label!r}. Write it without quotes."
+        )
+    if isinstance(label, str) and isinstance(index, pd.DatetimeIndex):
+        return label.removesuffix("Z")  # times of grids are in UTC
     if label is None or not isinstance(label, int | float | np.number) or isinstance(label, bool):
         return label
     if index.dtype.kind == "f":

@@ -66,7 +66,10 @@ class Reduce(_Together):
         for name in acted_on(cube, self.variables, dims, ("dims",)):
             one = cube[name]
             left = [dim for dim in one.dims if dim not in dims]
-            dtype, attrs = result_dtype(self.op, one.dtype), of_statistic(one.attrs, self.op)
+            dtype, attrs = (
+                result_dtype(self.op, one.dtype),
+                of_statistic(one.attrs, self.op, [dim for dim in one.dims if dim in dims]),
+            )
             changed[name] = absent(left, [cube.sizes[dim] for dim in left], dtype, attrs)
         return with_variables(cube, changed, dims)
 

@@ -73,7 +73,7 @@ class Resample(GridStep):
                 v,
                 sizes,
                 float_dtype(v.dtype) if self.op != "count" else np.dtype(np.float64),
-                of_statistic(v.attrs, self.op),
+                of_statistic(v.attrs, self.op, [self.dim]),
             )
             if self.dim in v.dims
             else v.variable

@@ -78,7 +78,7 @@ class Rolling(GridStep):
         for name in acted_on(cube, self.variables, (self.dim,), ("dim",)):
             v = cube[name]
             dtype = np.dtype(np.float64) if self.op == "count" else float_dtype(v.dtype)
-            made[name] = absent(v.dims, v.shape, dtype, of_statistic(v.attrs, self.op))
+            made[name] = absent(v.dims, v.shape, dtype, of_statistic(v.attrs, self.op, [self.dim]))
         if is_time(cube, self.dim):
             before, after = self._reach(cube)
             return with_known(made, self.dim, latest_within(known(cube, self.dim), before, after))

@@ -134,8 +134,13 @@ class Zonal(GridStep):
     def outline(self, cube: xr.Dataset, others: Mapping[str, xr.Dataset]) -> xr.Dataset:
         """Give zones first, then dimensions that they lack; others than those asked for are left out."""
         zones, dims = self._zones(cube, others)
-        if self.variables is not None:
-            check_variables(cube, self.variables, ("variables",))
+        for asked in self.variables or ():
+            check_variables(cube, [asked], ("variables",))
+            if not is_number(cube[asked]) or not set(dims) <= set(cube[asked].dims):
+                text = f"{asked!r} is {cube[asked].dtype} of the dimensions {', '.join(map(str, cube[asked].dims))};"
+                raise StepMistake(("variables",), f"{text} zones take numbers of {', '.join(dims)}.")
+        if ZONE in set(cube.sizes) - set(dims) or (ZONE in cube.coords and not cube[ZONE].dims):
+            raise StepMistake((), f"the grid already has a {ZONE!r}. Drop or rename it before.")
         variables = {}
         for name, v in cube.data_vars.items():
             if self.variables is not None and name not in self.variables:
@@ -146,7 +151,9 @@ class Zonal(GridStep):
             for op in self.ops:
                 dtype = np.dtype(np.int64) if op == "count" else float_dtype(v.dtype)
                 shape = [zones.size, *(v.sizes[dim] for dim in kept)]
-                variables[f"{name}_{op}"] = absent((ZONE, *kept), shape, dtype, of_statistic(v.attrs, op))
+                variables[f"{name}_{op}"] = absent(
+                    (ZONE, *kept), shape, dtype, of_statistic(v.attrs, op, dims)
+                )
         if not variables:
             raise StepMistake(
                 (), f"no variable of numbers has the dimensions {', '.join(dims)} of the zones."

@@ -96,7 +96,7 @@ def test_float32_coordinates_have_the_labels_that_they_show():
         ({"lot": between(0, 1)}, "unknown dimension 'lot'. Did you mean 'lat'?"),
         ({"lat": {"kind": "value", "value": 3, "method": "exact"}}, "no label 3: 'lat' has 0, 10, 20"),
         ({"lat": between(30, 40)}, "no label is from 30 to 40"),
-        ({"lat": between("2020", "2021")}, "no label is from 2020 to 2021"),
+        ({"lat": between("2020", "2021")}, "'lat' holds numbers; got the text '2020'"),
         ({"time": between(1, 2)}, "no label 1: 'time' has 2 labels|'time' has 2000-01-01"),
         ({"mixed": between(0, 1)}, "neither rises nor falls"),
         ({"bare": between(0, 1)}, "has no coordinate"),
