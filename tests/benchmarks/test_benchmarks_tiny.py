@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -54,11 +55,24 @@ def test_wide_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "DIFFERENT" not in text
 
 
-def test_a_wrong_peer_is_found(tmp_path: Path) -> None:
-    source = tmp_path / "events"
-    card_events.write_events(source, 1000, days=6)
-    _, store = wide_windows.run_ours(tmp_path, source)
-    _, target = wide_windows.run_peer("polars", tmp_path, source, "1GB")
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with events, what we made of them, and what a peer did; tests take a copy."""
+    folder = tmp_path_factory.mktemp("compared")
+    card_events.write_events(folder / "events", 1000, days=6)
+    wide_windows.run_ours(folder, folder / "events")
+    wide_windows.run_peer("polars", folder, folder / "events", "1GB")
+    return folder
+
+
+def copied(compared: Path, folder: Path) -> tuple[Path, Path, Path]:
+    """Events, our store and the peer's file, to be changed."""
+    shutil.copytree(compared, folder, dirs_exist_ok=True)
+    return folder / "events", folder / "store", folder / "polars.parquet"
+
+
+def test_a_wrong_peer_is_found(compared: Path, tmp_path: Path) -> None:
+    source, store, target = copied(compared, tmp_path)
     assert wide_windows.differences(store, target, 1000, source) == ("all 1000 rows", [])
     frame = pl.read_parquet(target)
     wrong = (
@@ -75,11 +89,8 @@ def test_a_wrong_peer_is_found(tmp_path: Path) -> None:
     assert wide_windows.differences(store, target, 1000, source)[1] == ["1000 rows against 999"]
 
 
-def test_exact_arithmetic_decides_about_deviations(tmp_path: Path) -> None:
-    source = tmp_path / "events"
-    card_events.write_events(source, 1000, days=6)
-    _, store = wide_windows.run_ours(tmp_path, source)
-    _, target = wide_windows.run_peer("polars", tmp_path, source, "1GB")
+def test_exact_arithmetic_decides_about_deviations(compared: Path, tmp_path: Path) -> None:
+    source, store, target = copied(compared, tmp_path)
     name = "amount_stddev_samp_7d"
     there = pl.col(name).is_not_null()
     drifted = pl.read_parquet(target).with_columns(
