@@ -62,8 +62,8 @@ def look_up_points(
     centres), where no step is known yet or it is older than the ttl, and where the value is missing (NaN).
     Time: the latest step whose time, and ``known_at`` where the grid has it, are not after the row's. Values are
     interpolated in space alone.
-    Cost: each chunk with a point is read once. Memory: ``8 * (dimensions + 2**k * (3 + variables))`` bytes a row, where
-    k dimensions are interpolated, and the chunks in work.
+    Cost: each chunk with a point is read once. Memory: ``8 * k + 2**k * (16 + 2 * value)`` bytes a row, where k
+    dimensions are interpolated and a row's values have so many bytes, and the chunks in work.
     """
     names = [variable for variable, _ in lookup.columns]
     placing = Placing(lookup, cube.outline, given, times)
