@@ -196,14 +196,16 @@ class Project:
         *,
         learn: bool = False,
     ) -> BuildPlan:
-        from featureflow.datasets.build import prepare
-        from featureflow.datasets.planning import tables_read
         from featureflow.execute.planner import Planner
 
         names = select_tables(self.loaded.project, list(select), list(exclude))
         tables = [name for name in names if name in self.loaded.project.features]
         found = self._compiled(names)
-        read = {name for dataset in found.datasets.values() for name in tables_read(dataset)}
+        read = set[str]()
+        if found.datasets:
+            from featureflow.datasets.planning import tables_read
+
+            read = {name for dataset in found.datasets.values() for name in tables_read(dataset)}
         grids = None
         if found.grids:
             from featureflow.execute.grids.stage import plan_grids
@@ -216,7 +218,10 @@ class Project:
         plan = Planner(self.loaded, found.tables, found.sources, site, grids).plan(
             tables, full=full, only=_time_range(start, end), read=read
         )
-        plan.datasets = [prepare(dataset, plan, full=full) for dataset in found.datasets.values()]
+        if found.datasets:
+            from featureflow.datasets.build import prepare
+
+            plan.datasets = [prepare(dataset, plan, full=full) for dataset in found.datasets.values()]
         return plan
 
     def build(
