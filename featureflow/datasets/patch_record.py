@@ -15,6 +15,7 @@ from featureflow.contracts.cube import Cube
 from featureflow.core.errors import TableError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import join
+from featureflow.execute.grids.kept_memory import KeptMemory
 from featureflow.execute.grids.patch_reading import Box, cut_boxes, owners, read_patches
 from featureflow.execute.grids.stored import GridCube
 from featureflow.plan.patches import PatchField, PatchLayout, PatchSpine
@@ -51,16 +52,19 @@ class StoredPatches:
         return sum(field.bytes for field in self.fields)
 
     def read(
-        self, numbers: Longs, fields: Sequence[PatchField] | None = None
+        self,
+        numbers: Longs,
+        fields: Sequence[PatchField] | None = None,
+        memory: KeptMemory | None = None,
     ) -> Iterator[tuple[PatchField, NDArray[Any]]]:
-        """Give the values of patches, ``(n, *shape)``, field by field.
+        """Give the values of patches, ``(n, *shape)``, field by field; in ``memory``, until its next use.
 
         Notes
         -----
         Cost: one read of the smallest region that has all of these patches, for each source.
         """
         wanted = self.fields if fields is None else fields
-        return read_patches(self.cubes, wanted, self.layout, self.layout.starts(numbers))
+        return read_patches(self.cubes, wanted, self.layout, self.layout.starts(numbers), memory)
 
     def take(self, numbers: Longs, fields: Sequence[PatchField]) -> list[tuple[PatchField, NDArray[Any]]]:
         """Values of patches in memory, box by box of the grid; ``(n, *shape)`` of each field."""

@@ -49,6 +49,9 @@ class Executor(Protocol):
 class ThreadExecutor:
     """Threads of this process: nothing to start, no import of a cluster library."""
 
+    #: Tasks see the very files and objects of the driver; other executors do not say so.
+    in_process = True
+
     def __init__(self, n_threads: int) -> None:
         self.slots = self.threads = self.capacity = n_threads
         self.memory_bytes: int | None = None

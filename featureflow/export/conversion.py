@@ -27,7 +27,7 @@ class Converter:
     Parameters
     ----------
     order
-        Positions of the kept rows, by shard.
+        Positions of the kept rows, by shard; None if they are all of the rows, in order.
     train
         Range of those that statistics are taken of; they lie together, since shards go by split.
     splits
@@ -36,7 +36,7 @@ class Converter:
         Where gathered values go.
     """
 
-    order: NDArray[np.int64]
+    order: NDArray[np.int64] | None
     train: slice
     splits: dict[str, slice]
     room: Room
@@ -62,7 +62,7 @@ class Converter:
             )
         if column.kind == "number":
             return self._number(column, array)
-        taken = array.take(arrow_column(self.order, pa.int64()))
+        taken = array if self.order is None else array.take(arrow_column(self.order, pa.int64()))
         return self._text(column, taken) if column.kind == "text" else self._list(column, taken)
 
     def _number(self, column: Column, array: pa.Array) -> list[pa.Array]:
@@ -75,8 +75,7 @@ class Converter:
             missing = np.isnan(wide) if n_nan else missing
         elif pa.types.is_floating(element):
             values = values.astype(element.to_pandas_dtype(), copy=False)
-            nan = np.isnan(values)
-            missing = nan if nan.any() else missing
+            missing = np.isnan(values) if _has_nan(values) else missing
         absent: Any = None if missing is None else missing.reshape(len(values), -1).any(axis=1)
         if missing is not None:
             values = self._without_nulls(column, values, missing)
@@ -168,7 +167,7 @@ class Converter:
 
 
 def _gathered(
-    column: Column, array: pa.Array, order: NDArray[np.int64], room: Room
+    column: Column, array: pa.Array, order: NDArray[np.int64] | None, room: Room
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Values of the kept rows, and which of them are null; of floats not yet (they are NaN)."""
     element, shape = element_type_and_shape(array.type)
@@ -178,11 +177,20 @@ def _gathered(
     missing = None
     if not pa.types.is_floating(element) and _has_nulls(array):
         missing = _nulls_inside(array)
-        missing = missing.reshape(len(array), *shape)[order]
+        missing = missing.reshape(len(array), *shape)
+        missing = missing if order is None else missing[order]
         array = _zero_filled(array)
     values = numpy_column(array, name=column.name)
+    if order is None:
+        return values, missing
     kept = element == element_type_and_shape(column.spilled)[0]  # else it is a step to another type
     return take(values, order, room if kept else None), missing
+
+
+def _has_nan(values: NDArray[Any]) -> bool:
+    """Whether a value is NaN: the least value is, then, and to find it takes no memory."""
+    with np.errstate(invalid="ignore"):
+        return bool(values.size and np.isnan(values.min()))
 
 
 def _doubles(kind: pa.DataType) -> pa.DataType:

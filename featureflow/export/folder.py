@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from collections.abc import Sequence
@@ -78,6 +79,24 @@ def _write_local(target: str, buffers: Sequence[Buffer]) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def hidden_file(path: str) -> str:
+    """Where a local file is until it has all its bytes: beside its place, by a name that no reader takes for a file."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".tmp-placed-{name}")
+
+
+def name_file(folder: str, path: str, hidden: str) -> ShardFile:
+    """Give a local file that was written in parts its name, once it is on the disk; what `write_file` says of it."""
+    with open(hidden, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            digest = xxhash.xxh3_64_hexdigest(data)
+        os.fsync(file.fileno())
+    os.chmod(hidden, 0o644)
+    os.replace(hidden, local_path(join(folder, path)))
+    return ShardFile(path, size, digest)
 
 
 def is_whole(folder: str, file: ShardFile) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from featureflow.core.fingerprints import fingerprint
 from featureflow.core.meter import spending, spent
 from featureflow.core.storage import join
 from featureflow.execute.exchange.fetching import read_batches
+from featureflow.execute.grids.kept_memory import KeptMemory
 from featureflow.export.columns import MATRIX
 from featureflow.export.folder import is_whole, write_file
+from featureflow.export.in_place import Frame, blanks, finish_shard
 from featureflow.export.inputs import Column, Plan
 from featureflow.export.markers import read_marker, write_marker
 from featureflow.export.room import Room, take
@@ -32,27 +34,44 @@ Slice = tuple[str, int]
 
 
 def write_shard(
-    plan: Plan, place: ShardPlace, rows: int, slices: Sequence[Slice], scales: dict[str, dict[str, float]]
+    plan: Plan,
+    place: ShardPlace,
+    rows: int,
+    slices: Sequence[Slice],
+    scales: dict[str, dict[str, float]],
+    memory: KeptMemory,
+    frame: Frame | None,
 ) -> Shard:
     """Write one shard, unless its marker and its very bytes are there already.
+
+    Parameters
+    ----------
+    memory
+        For values on their way.
+    frame
+        Where the columns are that were written in place.
 
     Notes
     -----
     Order: by shuffle key; without a shuffle, as in the spine (slices come in its order).
     Cost: O(rows log rows); memory about three times the shard.
     """
-    marker = join(plan.scratch, f"shard-{fingerprint([place.stem, rows, _as_list(scales)])}.json")
-    done = read_marker(marker)
+    marker = _marker(plan, place, rows, scales)
+    done = written_shard(plan, place, rows, scales)
     if done is not None:
-        shard = Shard(done["stem"], done["rows"], tuple(ShardFile(**f) for f in done["files"]), done["entry"])
-        if all(is_whole(plan.folder, file) for file in shard.files):
-            return shard
-    table = read_shard(plan, slices, scales)
+        return done
+    empty = blanks(plan, rows, plan.in_place)
+    table = read_shard(plan, slices, scales, empty, memory)
     if table.num_rows != rows:
         raise ComputeError(f"export: {place.stem} has {table.num_rows:,} rows, and should have {rows:,}.")
     with spent("encode"):
         encoded = shard_format(plan.format).encode(table, place, plan.options)
-    files = tuple(write_file(plan.folder, path, buffers) for path, buffers in encoded.files.items())
+    if frame is not None:
+        files = finish_shard(plan, encoded, empty, frame)
+    elif plan.in_place:
+        raise ComputeError(f"export: {place.stem} was whole, and has changed since. Export again.")
+    else:
+        files = tuple(write_file(plan.folder, path, buffers) for path, buffers in encoded.files.items())
     write_marker(
         marker,
         {
@@ -65,24 +84,48 @@ def write_shard(
     return Shard(place.stem, rows, files, encoded.entry)
 
 
+def written_shard(
+    plan: Plan, place: ShardPlace, rows: int, scales: dict[str, dict[str, float]]
+) -> Shard | None:
+    """A shard of an interrupted export, if its marker and its very bytes are there."""
+    done = read_marker(_marker(plan, place, rows, scales))
+    if done is None:
+        return None
+    shard = Shard(done["stem"], done["rows"], tuple(ShardFile(**f) for f in done["files"]), done["entry"])
+    return shard if all(is_whole(plan.folder, file) for file in shard.files) else None
+
+
+def _marker(plan: Plan, place: ShardPlace, rows: int, scales: dict[str, dict[str, float]]) -> str:
+    return join(plan.scratch, f"shard-{fingerprint([place.stem, rows, _as_list(scales)])}.json")
+
+
 def _as_list(scales: dict[str, dict[str, float]]) -> list[Any]:
     return [[name, scale["mean"].hex(), scale["scale"].hex()] for name, scale in sorted(scales.items())]
 
 
 @spending("compute:shuffle")
-def read_shard(plan: Plan, slices: Sequence[Slice], scales: dict[str, dict[str, float]]) -> pa.Table:
-    """Read the rows of a shard, in order, as the format is given them."""
+def read_shard(
+    plan: Plan,
+    slices: Sequence[Slice],
+    scales: dict[str, dict[str, float]],
+    empty: Mapping[str, NDArray[Any]],
+    memory: KeptMemory,
+) -> pa.Table:
+    """Read the rows of a shard, in order, as the format is given them; with ``empty`` for what is in place already."""
     batches = read_batches(slices)
     parts = {name: [batch.column(name) for batch in batches] for name in plan.spill_schema.names}
     order = None
     if plan.keyed:
         order = np.argsort(np.concatenate([numpy_column(part) for part in parts.pop("__key")]))
-    room = Room(sum(batch.num_rows for batch in batches) * row_width(plan.spill_schema))
+    room = Room(sum(batch.num_rows for batch in batches) * row_width(plan.spill_schema), memory)
     made: dict[str, pa.Array] = {}
     matrix: list[NDArray[Any]] = []
     for column in plan.columns:
         for name in (column.name, column.indicator):
             if name is None:
+                continue
+            if name in empty:
+                made[name] = arrow_column(empty[name], column.written)
                 continue
             pieces = parts.pop(name)
             if name in plan.matrix:

@@ -140,6 +140,8 @@ class Plan:
         Whether shards hold normalised values.
     patches
         Of a dataset of patches: where their values come from.
+    in_place
+        Names of the columns of patches that are written where they stay, and go through no spill.
     """
 
     columns: tuple[Column, ...]
@@ -155,6 +157,7 @@ class Plan:
     folder: str
     bake: bool = False
     patches: StoredPatches | None = None
+    in_place: tuple[str, ...] = ()
 
     @property
     def keyed(self) -> bool:
@@ -163,10 +166,14 @@ class Plan:
 
     @property
     def spill_schema(self) -> pa.Schema:
-        """Columns of a spill: the order's key if rows are put in order, then each column and its indicator."""
+        """Columns of a spill: the order's key if rows are put in order, then each column and its indicator.
+
+        Those that are written in place are not in it.
+        """
         fields = [] if not self.keyed else [pa.field("__key", pa.uint64())]
         for column in self.columns:
-            fields.append(pa.field(column.name, column.spilled))
+            if column.name not in self.in_place:
+                fields.append(pa.field(column.name, column.spilled))
             if column.indicator:
                 fields.append(pa.field(column.indicator, pa.bool_()))
         return pa.schema(fields)

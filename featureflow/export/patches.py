@@ -19,6 +19,7 @@ from featureflow.core.storage import join
 from featureflow.datasets.patch_record import StoredPatches
 from featureflow.execute.exchange.exchange_file import write_buckets
 from featureflow.execute.exchange.fetching import read_bucket
+from featureflow.execute.grids.kept_memory import KeptMemory
 from featureflow.execute.grids.patch_reading import owners
 from featureflow.execute.windows.arrays import integers
 from featureflow.execute.windows.sorted_rows import column
@@ -32,7 +33,7 @@ from featureflow.export.selection import (
     read_columns,
     shuffle_keys,
 )
-from featureflow.export.survey import CHUNK_BYTES, Chunk, write_keys
+from featureflow.export.survey import CHUNK_BYTES, Chunk
 from featureflow.library.shards.columns import arrow_column
 from featureflow.plan.patches import PATCH, VALID, PatchField, index_column, start_column
 
@@ -84,9 +85,6 @@ def survey_patches(plan: Plan, patches: StoredPatches, files: Sequence[RowsFile]
         own = own.append_column(CODE, integers(codes))
         write_buckets(own, np.zeros(len(rows), np.int64), 1, url)
         kept = {split: int(np.count_nonzero(codes == place)) for place, split in enumerate(choice.splits)}
-        parts = [np.sort(mine[codes == place]) for place in range(len(choice.splits))]
-        sorted_keys = f"{path}-{number}.npy"
-        write_keys(sorted_keys, np.concatenate([np.zeros(0, np.uint64), *parts]))
         chunks.append(
             {
                 "url": url,
@@ -97,7 +95,7 @@ def survey_patches(plan: Plan, patches: StoredPatches, files: Sequence[RowsFile]
                 "kept": kept,
                 "bytes": dict.fromkeys(kept, 0),
                 "out": {reason: int(np.count_nonzero(codes == code)) for code, reason in REASONS.items()},
-                "keys": sorted_keys,
+                "keys": None,
             }
         )
     write_marker(f"{path}.json", {"chunks": chunks})
@@ -116,40 +114,40 @@ def _index(plan: Plan, files: Sequence[RowsFile], virtual: set[str]) -> pa.Table
 
 
 def _keys(plan: Plan, n: int, codes: NDArray[np.int64], n_splits: int) -> NDArray[np.uint64]:
-    """Place of each row in the order of its split."""
-    if plan.seed is not None:
-        return shuffle_keys(0, n, plan.seed)
+    """Rank of each row in the order of its split."""
+    mixed = None if plan.seed is None else shuffle_keys(0, n, plan.seed)
     keys = np.zeros(n, np.uint64)
     for place in range(n_splits):
-        mine = codes == place
-        keys[mine] = np.arange(np.count_nonzero(mine), dtype=np.uint64)
+        mine = np.flatnonzero(codes == place)
+        order = mine if mixed is None else mine[np.argsort(mixed[mine])]
+        keys[order] = np.arange(len(mine), dtype=np.uint64)
     return keys
 
 
 @spending("decode")
 def box_rows(
-    plan: Plan, patches: StoredPatches, chunk: Chunk, layouts: Sequence[SplitLayout]
+    plan: Plan, patches: StoredPatches, chunk: Chunk, layouts: Sequence[SplitLayout], memory: KeptMemory
 ) -> tuple[pa.Table, NDArray[np.uint64], NDArray[np.int64]]:
-    """Rows of a box with the values of their patches, their keys, and the shard of each; -1 for none.
+    """Kept rows of a box with the values of their patches, the rank of each in its split, and its shard.
 
     Notes
     -----
+    Order: by shard, and by rank within it.
     Cost: one read of the region that has the box's patches; the rows that are left out are not cut out of it.
     """
     (batch,) = read_bucket((chunk.url,), 0)
     table = pa.Table.from_batches([batch.replace_schema_metadata(None)])
     codes, keys = column(table, CODE).to_numpy(), column(table, KEY).to_numpy()
-    kept = np.flatnonzero(codes >= 0)
-    if len(kept) < len(codes):
-        table = table.take(pa.array(kept))
-        codes, keys = codes[kept], keys[kept]
     shards = np.full(len(codes), -1, np.int64)
     splits = list(chunk.kept)  # in the order of the codes
     for layout in layouts:
-        mine = np.flatnonzero(codes == splits.index(layout.name)) if layout.name in splits else kept[:0]
-        shards[mine] = layout.shard_of(keys[mine])
+        if layout.name in splits:
+            mine = np.flatnonzero(codes == splits.index(layout.name))
+            shards[mine] = layout.shard_of(keys[mine])
+    order = np.lexsort((keys, shards))[np.count_nonzero(shards < 0) :]
+    table, keys, shards = table.take(pa.array(order)), keys[order], shards[order]
     values = {}
-    for field, found in patches.read(column(table, PATCH).to_numpy(), fields_of(plan)):
+    for field, found in patches.read(column(table, PATCH).to_numpy(), fields_of(plan), memory):
         values[field.name] = arrow_column(found, field.type)
     for name, array in values.items():
         table = table.append_column(name, array)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featureflow.execute.grids.kept_memory import KeptMemory
+
 _ALIGNED = 64
 
 
@@ -20,10 +22,12 @@ class Room:
     ----------
     size
         Bytes; what does not fit any more gets memory of its own.
+    kept
+        Where the memory comes from; what the same thread had from there before is overwritten.
     """
 
-    def __init__(self, size: int) -> None:
-        self._bytes = np.empty(size, np.uint8)
+    def __init__(self, size: int, kept: KeptMemory | None = None) -> None:
+        self._bytes = (kept or KeptMemory()).array("room", (size,), np.dtype(np.uint8))
         self._used = 0
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

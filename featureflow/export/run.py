@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from typing import Any
 
 import featureflow
@@ -18,6 +18,7 @@ from featureflow.core.roles import Roles
 from featureflow.core.storage import delete, is_local, join, local_path, walk, write_atomic
 from featureflow.execute.driver import run_tasks
 from featureflow.execute.executors import Executor
+from featureflow.execute.grids.kept_memory import KeptMemory
 from featureflow.execute.task import Task
 from featureflow.export.columns import lay_out, plan_columns, role_of
 from featureflow.export.folder import (
@@ -29,7 +30,8 @@ from featureflow.export.folder import (
     sync_folders,
     write_file,
 )
-from featureflow.export.gather import Slice, write_shard
+from featureflow.export.gather import Slice, write_shard, written_shard
+from featureflow.export.in_place import Frame, alone, make_files, placed_columns, remove_files
 from featureflow.export.inputs import WHOLE, ExportInput, Plan, RowsFile, SplitLayout
 from featureflow.export.patches import survey_patches
 from featureflow.export.scatter import scatter_chunk, spill_path
@@ -166,6 +168,7 @@ class _Run:
             bake=options.normalize is not None and options.normalize.apply == "bake",
             patches=rows.patches,
         )
+        self._memory = KeptMemory()
         self._check_options()
 
     def _check_options(self) -> None:
@@ -183,10 +186,11 @@ class _Run:
         begin(self._folder, self.identity["options_hash"], replace=replace)
         chunks = self._survey()
         layouts = self._lay_out(chunks)
-        slices, statistics = self._scatter(chunks, layouts)
         normalize = self._options.normalize
-        scales = {} if normalize is None else statistics.scales(normalize.method)
-        shards = self._gather(layouts, slices, scales if self.plan.bake else {})
+        with self._placing(layouts) as frames:
+            slices, statistics = self._scatter(chunks, layouts, frames)
+            scales = {} if normalize is None else statistics.scales(normalize.method)
+            shards = self._gather(layouts, slices, scales if self.plan.bake else {}, frames)
         manifest = self._manifest(chunks, shards, {} if self.plan.bake else scales)
         self._commit(manifest, layouts, statistics)
         return manifest
@@ -224,15 +228,36 @@ class _Run:
         equal = self._format.equal_shards
         return tuple(lay_out_splits(self.plan, chunks, (*names, *rest), self._options.shard_size, equal))
 
+    @contextmanager
+    def _placing(self, layouts: tuple[SplitLayout, ...]) -> Iterator[dict[str, Frame]]:
+        """Write patches in place meanwhile, if all tasks see the same disk and the format allows it."""
+        plan = self.plan
+        local = (
+            is_local(plan.folder) and is_local(plan.scratch) and getattr(self._executor, "in_process", False)
+        )
+        names = placed_columns(plan) if plan.patches is not None and local else ()
+        if not names:
+            yield {}
+            return
+        with alone(plan.folder) as mine:
+            if not mine:
+                yield {}
+                return
+            places = [one for layout in layouts for one in layout.places()]
+            done = {place.stem for place, rows in places if written_shard(plan, place, rows, {})}
+            frames = make_files(plan, layouts, names, done)
+            self.plan = replace(plan, in_place=names)
+            yield frames
+
     def _scatter(
-        self, chunks: list[Chunk], layouts: tuple[SplitLayout, ...]
+        self, chunks: list[Chunk], layouts: tuple[SplitLayout, ...], frames: dict[str, Frame]
     ) -> tuple[list[list[Slice]], Gathered]:
         before = first_ranks(chunks, tuple(layout.name for layout in layouts))
         tasks = [
             Task(
                 f"scatter-{place}",
                 scatter_chunk,
-                (self.plan, chunk, layouts, ranks),
+                (self.plan, chunk, layouts, ranks, self._memory, frames),
                 self._label("scatter", chunk.url),
             )
             for place, (chunk, ranks) in enumerate(zip(chunks, before, strict=True))
@@ -247,11 +272,16 @@ class _Run:
                     slices[shard].append((spill_path(self.plan, chunk), batch))
                     batch += 1
         if statistics.nulls:
-            raise ComputeError(_nulls_text(self.plan, statistics))
+            remove_files(self.plan, frames)
+            raise ComputeError(_nulls_text(self._rows.dataset, self.plan, statistics))
         return slices, statistics
 
     def _gather(
-        self, layouts: tuple[SplitLayout, ...], slices: list[list[Slice]], scales: dict[str, dict[str, float]]
+        self,
+        layouts: tuple[SplitLayout, ...],
+        slices: list[list[Slice]],
+        scales: dict[str, dict[str, float]],
+        frames: dict[str, Frame],
     ) -> dict[str, tuple[Shard, ...]]:
         tasks = []
         for layout in layouts:
@@ -261,7 +291,7 @@ class _Run:
                     Task(
                         place.stem,
                         write_shard,
-                        (self.plan, place, rows, mine, scales),
+                        (self.plan, place, rows, mine, scales, self._memory, frames.get(place.stem)),
                         self._label("write", place.stem),
                     )
                 )
@@ -375,12 +405,12 @@ def _exported_roles(rows: ExportInput, described: tuple[ShardColumn, ...]) -> Ro
     return Roles(**found)
 
 
-def _nulls_text(plan: Plan, statistics: Gathered) -> str:
+def _nulls_text(dataset: str, plan: Plan, statistics: Gathered) -> str:
     by_name = {column.name: column for column in plan.columns}
     found = sorted(statistics.nulls.items(), key=lambda item: (-item[1], item[0]))
     listed = ", ".join(f"{name} ({count:,}, {by_name[name].role})" for name, count in found)
     return (
-        f"export: nulls in {len(found)} column{'s' if len(found) > 1 else ''}: {listed}. "
+        f"export of {dataset}: nulls in {len(found)} column{'s' if len(found) > 1 else ''}: {listed}. "
         "Shards have no nulls. Give `fill: {column: value}`, `indicator: [column]`, `encode: … impute` in the "
         "dataset, or `nulls: nan` for floating columns."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from featureflow.core.meter import spending
 from featureflow.core.storage import is_local, join, size_of, write_atomic
 from featureflow.execute.exchange.exchange_file import stable_order
+from featureflow.execute.grids.kept_memory import KeptMemory
 from featureflow.export.conversion import Converter
+from featureflow.export.in_place import Frame, markers, write_rows
 from featureflow.export.inputs import TRAIN, WHOLE, Plan, SplitLayout
 from featureflow.export.markers import read_marker, whole_file, write_marker
 from featureflow.export.patches import box_rows
@@ -26,7 +29,7 @@ from featureflow.export.selection import (
     shuffle_keys,
 )
 from featureflow.export.survey import Chunk, row_width
-from featureflow.library.shards.columns import arrow_column
+from featureflow.library.shards.columns import arrow_column, numpy_column
 
 
 def spill_path(plan: Plan, chunk: Chunk) -> str:
@@ -35,7 +38,12 @@ def spill_path(plan: Plan, chunk: Chunk) -> str:
 
 
 def scatter_chunk(
-    plan: Plan, chunk: Chunk, layouts: tuple[SplitLayout, ...], before: dict[str, int]
+    plan: Plan,
+    chunk: Chunk,
+    layouts: tuple[SplitLayout, ...],
+    before: dict[str, int],
+    memory: KeptMemory,
+    frames: Mapping[str, Frame],
 ) -> dict[str, Any]:
     """Read a chunk once; write its spill, unless it is there already.
 
@@ -43,6 +51,10 @@ def scatter_chunk(
     ----------
     before
         Kept rows of each split before this chunk: ranks count on from there.
+    memory
+        For values on their way.
+    frames
+        Where the columns that are written in place go, by the stem of the shard; shards that are done are not in it.
 
     Returns
     -------
@@ -56,26 +68,27 @@ def scatter_chunk(
     Cost: O(rows) time; memory about three times the chunk's decoded columns.
     """
     path = spill_path(plan, chunk)
-    done = read_marker(f"{path}.json")
+    marker = join(markers(plan), f"{chunk.id}.json") if plan.in_place else f"{path}.json"
+    done = read_marker(marker)
     if done is not None and (done["nulls"] or _whole(path, done["bytes"])):
         return done
+    order: NDArray[np.int64] | None = None
     if plan.patches is not None:
-        table, keys, shards = box_rows(plan, plan.patches, chunk, layouts)
+        table, keys, shards = box_rows(plan, plan.patches, chunk, layouts, memory)
     else:
         table = _read(plan, chunk)
-        keys, shards = _places(plan, chunk, layouts, before, table)
-    kept = np.flatnonzero(shards >= 0)
-    order = kept[stable_order(shards[kept])]
+        order, keys, shards = _sorted(plan, chunk, layouts, before, table)
     n_shards = sum(layout.count for layout in layouts)
-    counts = np.bincount(shards[kept], minlength=n_shards)
-    converter = _converter(plan, layouts, order, counts)
-    arrays = [] if not plan.keyed else [arrow_column(keys[order], pa.uint64())]
+    counts = np.bincount(shards, minlength=n_shards)
+    converter = _converter(plan, layouts, order, counts, memory)
+    arrays = [] if not plan.keyed else [arrow_column(keys, pa.uint64())]
     for column in plan.columns:
-        arrays += converter.convert(column, table.column(column.stored))
-        if column.stored not in needed_to_choose(plan):
-            table = (
-                table.drop_columns([column.stored]) if _last_use(plan, column.stored, column.name) else table
-            )
+        made = converter.convert(column, table.column(column.stored))
+        if column.name in plan.in_place:
+            _place(plan, layouts, frames, column.name, made.pop(0), keys, counts)
+        arrays += made
+        if column.stored not in needed_to_choose(plan) and _last_use(plan, column.stored, column.name):
+            table = table.drop_columns([column.stored])
     result: dict[str, Any] = {
         "counts": counts.tolist(),
         "nulls": dict(converter.nulls),
@@ -85,8 +98,39 @@ def scatter_chunk(
     }
     if not converter.nulls:
         result["bytes"] = _write_spill(path, pa.Table.from_arrays(arrays, schema=plan.spill_schema), counts)
-    write_marker(f"{path}.json", result)
+    write_marker(marker, result)
     return result
+
+
+def _sorted(
+    plan: Plan, chunk: Chunk, layouts: tuple[SplitLayout, ...], before: dict[str, int], table: pa.Table
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Positions of the kept rows by shard, and their keys and shards."""
+    keys, shards = _places(plan, chunk, layouts, before, table)
+    kept = np.flatnonzero(shards >= 0)
+    order = kept[stable_order(shards[kept])]
+    return order, keys[order], shards[order]
+
+
+def _place(
+    plan: Plan,
+    layouts: tuple[SplitLayout, ...],
+    frames: Mapping[str, Frame],
+    name: str,
+    made: pa.Array,
+    ranks: NDArray[np.uint64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Write the rows of a column, which are sorted by shard and rank, into the files of their shards."""
+    values, start = numpy_column(made), 0
+    for layout in layouts:
+        for place, _ in layout.places():
+            stop = start + int(counts[layout.first_shard + place.number])
+            frame = frames.get(place.stem)
+            if stop > start and frame is not None:
+                places = ranks[start:stop].astype(np.int64) - place.first_row
+                write_rows(plan, frame.slots[name], places, values[start:stop])
+            start = stop
 
 
 def _read(plan: Plan, chunk: Chunk) -> pa.Table:
@@ -126,7 +170,11 @@ def _places(
 
 
 def _converter(
-    plan: Plan, layouts: tuple[SplitLayout, ...], order: NDArray[np.int64], counts: NDArray[np.int64]
+    plan: Plan,
+    layouts: tuple[SplitLayout, ...],
+    order: NDArray[np.int64] | None,
+    counts: NDArray[np.int64],
+    memory: KeptMemory,
 ) -> Converter:
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     splits = {
@@ -137,7 +185,7 @@ def _converter(
         order,
         splits.get(TRAIN, splits.get(WHOLE, slice(0, 0))),
         splits,
-        Room(order.size * row_width(plan.spill_schema)),
+        Room(0 if order is None else order.size * row_width(plan.spill_schema), memory),
     )
 
 

@@ -43,7 +43,8 @@ class Chunk:
     out
         By reason: rows that are not.
     keys
-        File of the sorted shuffle keys of the kept rows, split after split as in ``kept``; None if not shuffled.
+        File of the sorted shuffle keys of the kept rows, split after split as in ``kept``; None if not shuffled, and of
+        patches, whose keys are their ranks.
     """
 
     url: str
@@ -148,12 +149,12 @@ def _survey_chunk(
         if mixed is not None:
             order.append(np.sort(mixed[mine]))
     if keys is not None:
-        write_keys(keys, np.concatenate([np.zeros(0, np.uint64), *order]))
+        _write_keys(keys, np.concatenate([np.zeros(0, np.uint64), *order]))
     out = {reason: int(np.count_nonzero(choice.codes == code)) for code, reason in REASONS.items()}
     return {"rows": table.num_rows, "kept": kept, "bytes": size, "out": out}
 
 
-def write_keys(path: str, keys: NDArray[np.uint64]) -> None:
+def _write_keys(path: str, keys: NDArray[np.uint64]) -> None:
     """Write sorted keys of a chunk, whole or not at all."""
     if is_local(path):
         with whole_file(path) as temporary, open(temporary, "wb") as sink:
@@ -207,7 +208,7 @@ def lay_out_splits(
         wanted = min(n, max(1, -(-size // shard_size)))
         starts = _starts(n, wanted, plan.options.rows_per_record, equal)
         ranks = np.array(starts[1:], np.int64)
-        shuffled = plan.seed is not None and len(ranks)
+        shuffled = plan.seed is not None and plan.patches is None and len(ranks)  # keys of patches are ranks
         bounds = order_statistics(list(_runs(chunks, name)), ranks) if shuffled else ranks.astype(np.uint64)
         layouts.append(SplitLayout(name, n, starts, first, bounds))
         first += len(starts)

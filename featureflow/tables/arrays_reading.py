@@ -6,7 +6,8 @@ with its own credentials. Every chunk that is read is checked by its checksum.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +102,15 @@ def checked(table_url: str, snapshot: str, name: str, ask: Any) -> Any:
     CorruptionError
         If bytes changed, or a chunk's object is gone.
     """
-    try:
+    with damage_named(table_url, name):
         return ask(open_group(table_url, snapshot)[name])
+
+
+@contextmanager
+def damage_named(table_url: str, name: str) -> Iterator[None]:
+    """Let what can't be read or decoded be an error that names the array; see `checked`."""
+    try:
+        yield
     except FeatureflowError:
         raise
     except (KeyError, IndexError, MemoryError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, product
 from math import prod
 from typing import Any
@@ -12,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featureflow.contracts.cube import Cube, Region
+from featureflow.execute.grids.kept_memory import KeptMemory
+from featureflow.execute.grids.stored import GridCube
 from featureflow.execute.grids.values import read_values
-from featureflow.kernels.patches import cut_patches
+from featureflow.kernels.patches import cut_overlaps, cut_patches
 from featureflow.plan.patches import PatchField, PatchLayout
+from featureflow.tables.arrays_chunks import has_plain_chunks, read_chunks
 
 Longs = NDArray[np.int64]
 
@@ -106,24 +110,71 @@ def region_of(layout: PatchLayout, starts: Longs) -> Region:
 
 
 def read_patches(
-    cubes: Mapping[str, Cube], fields: Sequence[PatchField], layout: PatchLayout, starts: Longs
+    cubes: Mapping[str, Cube],
+    fields: Sequence[PatchField],
+    layout: PatchLayout,
+    starts: Longs,
+    memory: KeptMemory | None = None,
 ) -> Iterator[tuple[PatchField, NDArray[Any]]]:
     """Give the values of each field, ``(n, *field.shape)``, one field after the other.
 
+    Parameters
+    ----------
+    memory
+        Where values go; they are overwritten by the next call with the same memory. None for memory of their own.
+
     Notes
     -----
-    Cost: one read of the smallest region that has all of the patches, from each source.
+    Cost: one read of the smallest region that has all of the patches, from each source. A grid of this project is cut
+    chunk by chunk as it is decoded; of other sources the region is in memory at once.
     """
+    kept = KeptMemory() if memory is None else memory
     for source in dict.fromkeys(field.source for field in fields):
         mine = [field for field in fields if field.source == source]
         if not starts.shape[1]:
             for field in mine:
                 yield field, np.zeros((0, *field.shape), field.dtype)
             continue
-        data = read_region(cubes[source], [field.variable for field in mine], region_of(layout, starts))
+        cube, region = cubes[source], region_of(layout, starts)
+        if isinstance(cube, GridCube) and all(_cut_from_chunks(cube, field) for field in mine):
+            for field in mine:
+                yield field, _from_chunks(cube, field, layout, starts, kept)
+            continue
+        data = read_region(cube, [field.variable for field in mine], region)
         for field, values in zip(mine, data, strict=True):
             yield field, cut(values, field, layout, starts)
             del values
+
+
+def _cut_from_chunks(cube: GridCube, field: PatchField) -> bool:
+    """Whether a field's chunks can be decoded here: they are stored as this project does it, as the field has them."""
+    if not cube.snapshot or cube.zones or not field.dims:
+        return False
+    outline = cube.outline[field.variable]
+    return (
+        tuple(map(str, outline.dims)) == field.dims
+        and outline.dtype == np.dtype(field.dtype)
+        and has_plain_chunks(cube.url, cube.snapshot, field.variable)
+    )
+
+
+def _from_chunks(
+    cube: GridCube, field: PatchField, layout: PatchLayout, starts: Longs, kept: KeptMemory
+) -> NDArray[Any]:
+    """Patches of a variable, cut out of its chunks while they are in the processor's cache."""
+    region = region_of(layout, starts)
+    sizes = cube.outline[field.variable].sizes
+    bounds = [region.get(dim, (0, int(sizes[dim]))) for dim in field.dims]
+    first = np.zeros((len(field.dims), starts.shape[1]), np.int64)
+    for d, dim in enumerate(field.dims):
+        if dim in layout.dims:
+            first[d] = starts[layout.dims.index(dim)]
+    dtype = np.dtype(field.dtype)
+    out = kept.array(f"patches {field.name}", (starts.shape[1], *field.shape), dtype)
+    chunks = read_chunks(cube.url, cube.snapshot, field.variable, bounds, partial(kept.array, "chunk"))
+    for origin, values in chunks:
+        cut_overlaps(values, first - np.array(origin, np.int64)[:, None], out)
+    return out
 
 
 def read_region(cube: Cube, variables: Sequence[str], region: Region) -> list[NDArray[Any]]:
