@@ -1,9 +1,10 @@
 """Patches of a grid: their export to shards, and the loading of these, in bytes of patches a second.
 
-Run by hand: ``python tests/benchmarks/patches.py --gigabytes 2 --peers``. A grid of float32 is built, then cut into
-patches of 8 x 64 x 64 that do not overlap. Peers that are not installed are named and left out. xbatcher cuts patches
-out of the stored grid; for MDS and webdataset the grid is read whole into memory, cut, and written as shards of their
-own, in one thread. One runs after the other, and the sums of all values must be equal.
+Run by hand: ``python tests/benchmarks/patches.py --peers --peers-python PATH``. A grid of float32 is built, then cut
+into patches of 8 x 64 x 64 that do not overlap, and exported: shuffled (the default) as Arrow, MDS and webdataset; in
+their own order as Arrow. Peers that are not installed are named and left out: xbatcher cuts patches out of the stored
+grid, in this interpreter; mosaicml-streaming and webdataset (in that of ``--peers-python``) are given the grid decoded
+in memory, in one thread, and write shards in order. One runs after the other; the sums of all values must be equal.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -88,52 +91,54 @@ def by_xbatcher(cube: xr.Dataset) -> float:
     return total
 
 
-def cut_all(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """All patches: ``(n, 8, 64, 64)``."""
-    a, b, c = (size // patch for size, patch in zip(values.shape, PATCH, strict=True))
-    cut = values[: a * PATCH[0], : b * PATCH[1], : c * PATCH[2]]
-    return cut.reshape(a, PATCH[0], b, PATCH[1], c, PATCH[2]).transpose(0, 2, 4, 1, 3, 5).reshape(-1, *PATCH)
+def other_library(name: str, python: str, values: Path, folder: Path, runs: int) -> dict[str, Any]:
+    """Write and read by a library of another interpreter; empty if it is not there."""
+    known = subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False)
+    if known.returncode:
+        return {}
+    script = Path(__file__).with_name("patch_peers.py")
+    command = [python, str(script), name, str(values), str(folder), str(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {
+        f"{name} {what}": {
+            "wall": statistics.median(took["wall"]),
+            "cpu": statistics.median(took["cpu"]),
+            "sum": took["sum"],
+        }
+        for what, took in found.items()
+    }
 
 
-def write_mds(cube: xr.Dataset, folder: Path) -> float:
-    """Read the grid and write its patches with MDS."""
-    from streaming import MDSWriter
-
-    shutil.rmtree(folder, ignore_errors=True)
-    shape = ",".join(map(str, PATCH))
-    with MDSWriter(out=str(folder), columns={"x": f"ndarray:float32:{shape}"}, size_limit=128 << 20) as out:
-        for patch in cut_all(cube["x"].values):
-            out.write({"x": np.ascontiguousarray(patch)})
-    return 0.0
-
-
-def read_mds(folder: Path) -> float:
-    """Read them again, in order."""
-    from streaming import LocalDataset
-
-    data = LocalDataset(str(folder))
-    return sum(float(data[i]["x"].sum(dtype=np.float64)) for i in range(len(data)))
+def add_peers(found: dict[str, Any], options: argparse.Namespace, folder: Path, cube: xr.Dataset) -> None:
+    """What other libraries take."""
+    if importlib.util.find_spec("xbatcher") is None:
+        found["xbatcher"] = "not installed"
+    else:
+        found["xbatcher, summed"] = timed(lambda: by_xbatcher(cube), options.runs)
+    values = folder / "values.npy"
+    np.save(values, cube["x"].values)
+    for name in ("streaming", "webdataset"):
+        took = other_library(name, options.peers_python, values, folder / name, options.runs)
+        found |= took or {name: "not installed"}
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def write_webdataset(cube: xr.Dataset, folder: Path) -> float:
-    """Read the grid and write its patches with webdataset."""
-    import webdataset
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    with webdataset.ShardWriter(str(folder / "%05d.tar"), maxsize=128 << 20, verbose=0) as out:
-        for number, patch in enumerate(cut_all(cube["x"].values)):
-            out.write({"__key__": f"{number:09d}", "x.npy": np.ascontiguousarray(patch)})
-    return 0.0
-
-
-def read_webdataset(folder: Path) -> float:
-    """Read them again, in order."""
-    import webdataset
-
-    urls = sorted(str(path) for path in folder.glob("*.tar"))
-    data = webdataset.WebDataset(urls, shardshuffle=False).decode()
-    return sum(float(one["x.npy"].sum(dtype=np.float64)) for one in data)
+def ratios(found: dict[str, Any]) -> dict[str, float]:
+    """How many times as fast as each peer, by wall."""
+    loaded = "load, checksums, summed"
+    pairs = [
+        ("export mds", "streaming write"),
+        ("export webdataset", "webdataset write"),
+        (loaded, "xbatcher, summed"),
+        (loaded, "streaming read, summed"),
+        (loaded, "webdataset read, summed"),
+    ]
+    return {
+        f"{ours} : {peer}": found[peer]["wall"] / found[ours]["wall"]
+        for ours, peer in pairs
+        if ours in found and peer in found
+    }
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -151,42 +156,35 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     project.build()
     found: dict[str, Any] = {"bytes": n_bytes, "workers": options.workers, "load_average": os.getloadavg()[0]}
 
-    def export() -> float:
-        shutil.rmtree(folder / "shards", ignore_errors=True)
+    def export(form: str, **more: Any) -> float:
+        shutil.rmtree(folder / form, ignore_errors=True)
         shutil.rmtree(folder / "scratch", ignore_errors=True)
-        project.export("cut", {"format": "arrow", "shard_size": "128MB", "path": str(folder / "shards")})
+        path = str(folder / form)
+        project.export("cut", {"format": form, "shard_size": "128MB", "keys": False, "path": path, **more})
         return 0.0
 
-    shards = str(folder / "shards" / "cut")
+    shards = str(folder / "arrow" / "cut")
     cases: dict[str, Callable[[], float]] = {
-        "export": export,
+        "export mds": lambda: export("mds"),
+        "export webdataset": lambda: export("webdataset"),
+        "export in order": lambda: export("arrow", shuffle=False),
+        "export": lambda: export("arrow"),
         "load, batches only": lambda: load(shards, verify=False, add=False),
         "load, checksums": lambda: load(shards, verify=True, add=False),
         "load, checksums, summed": lambda: load(shards, verify=True, add=True),
     }
-    cube = ff.open(str(folder / "store")).table("grid").to_xarray()
-    peers: dict[str, dict[str, Callable[[], float]]] = {
-        "xbatcher": {"xbatcher, summed": lambda: by_xbatcher(cube)},
-        "streaming": {
-            "MDS write": lambda: write_mds(cube, folder / "mds"),
-            "MDS read, summed": lambda: read_mds(folder / "mds"),
-        },
-        "webdataset": {
-            "webdataset write": lambda: write_webdataset(cube, folder / "wds"),
-            "webdataset read, summed": lambda: read_webdataset(folder / "wds"),
-        },
-    }
-    for name, given in peers.items() if options.peers else ():
-        if importlib.util.find_spec(name) is None:
-            found[name] = "not installed"
-        else:
-            cases |= given
     for name, function in cases.items():
-        took = timed(function, options.runs)
-        rates = {f"gb_per_{of}_s": n_bytes / took[of] / 1e9 for of in ("wall", "cpu")}
-        found[name] = took | rates
+        found[name] = timed(function, options.runs)
+        for form in ("mds", "webdataset"):
+            shutil.rmtree(folder / form, ignore_errors=True)
+    if options.peers:
+        add_peers(found, options, folder, ff.open(str(folder / "store")).table("grid").to_xarray())
+    for took in found.values():
+        if isinstance(took, dict):
+            took |= {f"gb_per_{of}_s": n_bytes / took[of] / 1e9 for of in ("wall", "cpu")}
     sums = [each["sum"] for name, each in found.items() if name.endswith("summed")]
     assert np.allclose(sums, sums[0], rtol=1e-9)
+    found["times as fast"] = ratios(found)
     return found
 
 
@@ -197,6 +195,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peers-python", default=sys.executable, help="has mosaicml-streaming, webdataset")
     parser.add_argument("--workdir", type=Path)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.workdir, prefix="patches-") as name:
