@@ -12,7 +12,7 @@ import zarr
 from integration.grid_projects import SPEC, append, digests, expected, project, sea, stored, write
 
 from featureflow.core.errors import ComputeError, PlanError, SpecError
-from featureflow.execute.grids import progress, region_task, tiling
+from featureflow.execute.grids import piecewise, progress, region_task, tiling
 from featureflow.observe.plans import plan_text
 
 ANOMALY = '      - {anomaly: {over: time, by: month, period: ["2000-01-11", "2000-06-30"]}}\n'
@@ -210,7 +210,7 @@ def test_the_pieces_that_steps_run_over_do_not_show(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tiling, "pieces_of", counted)
     for size in (1 << 30, 1 << 12):
         counts.clear()
-        monkeypatch.setattr(tiling, "PIECE_BYTES", size)
+        monkeypatch.setattr(piecewise, "PIECE_BYTES", size)
         folder = tmp_path / str(size)
         folder.mkdir()
         write(folder, sea(200))

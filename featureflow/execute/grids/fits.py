@@ -17,11 +17,11 @@ from featureflow.core.errors import ComputeError, CorruptionError
 from featureflow.core.meter import spent
 from featureflow.core.storage import delete, read_bytes, write_atomic
 from featureflow.execute.grids.evaluate import apply_links, read_block, source_box
-from featureflow.execute.grids.footprint import bytes_in
 from featureflow.execute.grids.known_fits import KnownFits, fit_path, same_path, sums_path
 from featureflow.execute.grids.naming import fit_box, kept_lattice, learned_outline, settled_end
 from featureflow.execute.grids.packing import joined, pack, unpack
 from featureflow.execute.grids.units import Cell, Lattice, contains, hull, overlap
+from featureflow.execute.grids.volume import bytes_in
 from featureflow.plan.grid_nodes import CompiledGrid, Link
 
 #: A tile of what a link's step learns.

@@ -57,8 +57,14 @@ def evaluate_box(job: GridJob, box: Box) -> xr.Dataset:
     """Values of a box."""
     counted(BOXES)
     fits = Fits(job.grid, job.cubes, dict(box.fits), job.fits, box.fused)
-    block = read_block(job.grid, job.cubes, source_box(job.grid, box.region))
-    return compute_tiled(job.grid, job.cubes, block, box.region, fits)
+    # no name for the block here: it is let go as soon as something else is made of all of it
+    return compute_tiled(
+        job.grid,
+        job.cubes,
+        read_block(job.grid, job.cubes, source_box(job.grid, box.region)),
+        box.region,
+        fits,
+    )
 
 
 def _write(job: GridJob, box: Box, names: tuple[str, ...], data: xr.Dataset) -> Made:

@@ -15,6 +15,7 @@ from featureflow.execute.grids import footprint
 from featureflow.execute.grids.fits import Tile, fit_cells
 from featureflow.execute.grids.naming import Naming, fit_box, kept_lattice
 from featureflow.execute.grids.units import Cell, Lattice, contains, hull, n_cells
+from featureflow.execute.grids.volume import bytes_in
 from featureflow.execute.sizing import Budget
 from featureflow.observe.units import size
 from featureflow.plan.grid_nodes import CompiledGrid
@@ -160,16 +161,21 @@ def _choose(
     unevenness = lru_cache(maxsize=None)(lambda axis, k: _unevenness(grid, lattice, extent, axis, k))
     for shape in _candidates(extent):
         region = _middle(lattice, extent, shape)
-        memory = footprint.task_bytes(grid, region)
+        # the one in the middle may be the last one, which is shorter: the first has all of its chunks
+        corner = tuple((low, min(high, low + k)) for (low, high), k in zip(extent, shape, strict=True))
+        first = _middle(lattice, corner, shape)
+        memory, largest = max(
+            ((footprint.task_bytes(grid, one), one) for one in (region, first)), key=lambda one: one[0]
+        )
         if least is None or memory < least[0]:
-            least = memory, region
+            least = memory, largest
         if memory > budget:
             continue
         counts = [-(-(high - low) // k) for (low, high), k in zip(extent, shape, strict=True)]
         tasks = max(1, round(prod(counts) * share))
         rounds = -(-tasks // slots) if tasks >= TASKS_PER_SLOT * slots else UNEVEN * -(-tasks // slots)
         read = footprint.read_bytes(grid, region) * prod(unevenness(axis, k) for axis, k in enumerate(shape))
-        each = read + footprint.bytes_in(grid.outline, region)
+        each = read + bytes_in(grid.outline, region)
         found.append((rounds * each + _fit_cost(grid, region) / slots, memory, tasks, shape))
     if not found and least is not None:
         raise PlanError(_too_large(grid, least, budget))
@@ -246,7 +252,7 @@ def _too_large(grid: CompiledGrid, least: tuple[int, Region], budget: int) -> st
     box = region
     outlines = [grid.start, *(link.made for link in grid.links)]
     for i, needs in grid.walk_back(box):
-        held = footprint.bytes_in(outlines[i], needs.region)
+        held = bytes_in(outlines[i], needs.region)
         if held > widest[0]:
             sizes = ", ".join(f"{d} {high - low}" for d, (low, high) in needs.region.items())
             widest = held, f"what step {grid.links[i].name!r} needs for it ({sizes}: {size(held)})"
@@ -265,13 +271,13 @@ def fit_runs(
     for cell in fit_cells(grid, link, tile)[skipped:]:
         if runs:
             box = hull(iter([*runs[-1], cell]))
-            together = footprint.task_bytes(grid, box, link, written=False)
+            together = footprint.fit_bytes(grid, box, link)
             if together <= min(budget, LIKED_BYTES) and _is_box([*runs[-1], cell], box):
                 runs[-1].append(cell)
                 continue
         runs.append([cell])
     for run in runs:
-        memory = footprint.task_bytes(grid, run[0], link, written=False)
+        memory = footprint.fit_bytes(grid, run[0], link)
         if memory > budget:
             raise PlanError(
                 f"features.{grid.name}: one cell of what step {grid.links[link].name!r} learns from needs "

@@ -8,22 +8,17 @@ depend on how a grid is cut, so the steps run piece by piece, wherever pieces ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from featureflow.contracts.cube import Cube, Region, Span, slices_of
+from featureflow.contracts.cube import Cube, Region, slices_of
 from featureflow.contracts.grid_step import Block
 from featureflow.execute.grids.evaluate import apply_links
 from featureflow.execute.grids.fits import Fits
-from featureflow.execute.grids.footprint import bytes_in
-from featureflow.execute.grids.units import n_cells
+from featureflow.execute.grids.piecewise import pieces_of
 from featureflow.plan.grid_nodes import CompiledGrid
-
-#: Bytes of the input of a piece, about: with what steps make of it, it fits the second or third cache.
-PIECE_BYTES = 4 << 20
 
 
 def compute_tiled(
@@ -75,40 +70,3 @@ def _pieces(
         {name: one for name, one in whole.items() if name in coordinates},
         data.attrs,
     )
-
-
-def pieces_of(grid: CompiledGrid, region: Region, since: int, until: int) -> list[Region]:
-    """Cut a box of what link ``until`` takes, so that no two pieces need the same of what link ``since`` takes.
-
-    The outermost dimensions are cut first: values of a piece that lie side by side stay so. A step that reads other
-    sources reads them for all of the box.
-    """
-    taken, others = _taken(grid, region, since, until)
-    outline = grid.links[since].taken
-    n = -(-bytes_in(outline, taken) // PIECE_BYTES)
-    if n < 2 or others:
-        return [region]
-    spans: dict[str, list[Span]] = {dim: [span] for dim, span in region.items()}
-    for dim, (low, high) in region.items():
-        if n < 2 or high - low < 2:
-            continue
-        middle = (low + high) // 2
-        halves = [
-            _taken(grid, {**region, dim: span}, since, until)[0] for span in ((low, middle), (middle, high))
-        ]
-        if sum(n_cells(half) for half in halves) != n_cells(taken):
-            continue
-        k = min(n, high - low)
-        spans[dim] = list(pairwise(low + (high - low) * i // k for i in range(k + 1)))
-        n = -(-n // k)
-    return [dict(zip(spans, one, strict=True)) for one in product(*spans.values())]
-
-
-def _taken(grid: CompiledGrid, region: Region, since: int, until: int) -> tuple[Region, bool]:
-    """Box that link ``since`` takes for a box that link ``until`` takes; whether other sources are read for it."""
-    others = False
-    for i, needs in grid.walk_back(region, until):
-        if i < since:
-            break
-        region, others = needs.region, others or bool(needs.others)
-    return region, others

@@ -41,6 +41,11 @@ class Fill(GridStep):
     limit: int | None = None
     variables: tuple[str, ...] | None = None
 
+    @property
+    def scratch_bytes(self) -> int:
+        """For each value: lines hold positions and values of both neighbours."""
+        return 112 if self.method == "linear" else 24
+
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Fill:
         """Make the step from the parameters of a spec."""
