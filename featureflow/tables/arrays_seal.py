@@ -31,7 +31,10 @@ def seal_path(snapshot: str) -> str:
 
 def inspected(repository: icechunk.Repository, snapshot: str) -> dict[str, Any]:
     """What a snapshot says, as Icechunk 1 (text) and 2 (a dict) show it."""
-    found: Any = repository.inspect_snapshot(snapshot)
+    from zarr.core.sync import sync
+
+    # not the one that waits: Icechunk 2 holds the interpreter in it, while its own threads ask for our credentials of S3
+    found: Any = sync(repository.inspect_snapshot_async(snapshot))
     content: dict[str, Any] = json.loads(found) if isinstance(found, str) else found
     return content
 
