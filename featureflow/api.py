@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from featureflow.datasets.dataset import Dataset
     from featureflow.datasets.store import Store
     from featureflow.execute.compiling import Compiled
+    from featureflow.execute.opening import Where
     from featureflow.execute.planner import BuildPlan
     from featureflow.execute.site import Site
     from featureflow.loaders.shards import Shards
@@ -129,7 +130,7 @@ class Project:
         SourceError
             If files are missing or do not have one schema.
         """
-        return self._compiled(list(self.loaded.project.features)).tables
+        return self._checked(list(self.loaded.project.features)).tables
 
     def compile_grids(self) -> dict[str, CompiledGrid]:
         """Check all grids against the metadata of their sources; reads coordinates, no values.
@@ -143,9 +144,10 @@ class Project:
         Raises
         ------
         SpecError, SourceError
-            As `compile`.
+            As `compile`; also if a task for one chunk needs more memory than it may use, as far as that is known
+            without a cluster.
         """
-        return self._compiled(list(self.loaded.project.grids)).grids
+        return self._checked(list(self.loaded.project.grids)).grids
 
     def compile_datasets(self) -> dict[str, CompiledDataset]:
         """Type-check all datasets, and the tables and sources that they use.
@@ -155,7 +157,25 @@ class Project:
         SpecError, SourceError
             As `compile`.
         """
-        return self._compiled(list(self.loaded.project.datasets)).datasets
+        return self._checked(list(self.loaded.project.datasets)).datasets
+
+    def compile_all(self) -> Compiled:
+        """Tables, grids, datasets and what was seen of their sources, in one go.
+
+        Raises
+        ------
+        SpecError, SourceError
+            As `compile`.
+        """
+        project = self.loaded.project
+        return self._checked([*project.features, *project.grids, *project.datasets])
+
+    def _checked(self, names: list[str]) -> Compiled:
+        """With the grids of which no task could hold a chunk refused, which a build with nothing to do may have."""
+        from featureflow.execute.compiling import compile_names
+        from featureflow.execute.opening import known_budget
+
+        return compile_names(self.loaded, names, self.scratch, known_budget(self._where(planning=True)))
 
     def _compiled(self, names: list[str]) -> Compiled:
         from featureflow.execute.compiling import compile_names
@@ -197,10 +217,12 @@ class Project:
         learn: bool = False,
     ) -> BuildPlan:
         from featureflow.execute.planner import Planner
+        from featureflow.plan.slices import between
 
         names = select_tables(self.loaded.project, list(select), list(exclude))
         tables = [name for name in names if name in self.loaded.project.features]
         found = self._compiled(names)
+        only = between(start, end)
         read = set[str]()
         if found.datasets:
             from featureflow.datasets.planning import tables_read
@@ -212,11 +234,11 @@ class Project:
             from featureflow.plan.zone_rows import early_rows
 
             grids = plan_grids(found.grids, names, site, full=full, learn=learn)
-            if _time_range(start, end) is not None:
+            if only is not None:
                 _refuse_part(build.name for build in grids.builds if build.plan.does_something)
             grids.warnings.extend(early_rows(found.tables, found.grids))
         plan = Planner(self.loaded, found.tables, found.sources, site, grids).plan(
-            tables, full=full, only=_time_range(start, end), read=read
+            tables, full=full, only=only, read=read
         )
         if found.datasets:
             from featureflow.datasets.build import prepare
@@ -367,9 +389,14 @@ class Project:
             return beside(frame, made, dataset.own_columns)
 
     def _site(self, progress: Progress | None, *, planning: bool = False) -> AbstractContextManager[Site]:
-        from featureflow.execute.opening import Where, open_site
+        from featureflow.execute.opening import open_site
 
-        where = Where(
+        return open_site(self._where(planning=planning), progress)
+
+    def _where(self, *, planning: bool) -> Where:
+        from featureflow.execute.opening import Where
+
+        return Where(
             self.store_url,
             self.scratch,
             self.scheduler,
@@ -379,7 +406,6 @@ class Project:
             self.target,
             planning,
         )
-        return open_site(where, progress)
 
     def test(self) -> list[SpecTestResult]:
         """Run the spec's own ``tests:`` on the rows that they give; no cluster, and no file of the project is read."""
@@ -451,27 +477,3 @@ def _refuse_part(grids: Iterable[str]) -> None:
             f"features.{name} is a grid, which a build makes as a whole: --from and --to choose slices of tables. "
             f"Leave them out, or the grid: --exclude {name}."
         )
-
-
-def _time_range(start: datetime | str | None, end: datetime | str | None) -> tuple[int, int] | None:
-    from featureflow.plan.slices import MAX_US, MIN_US
-
-    if start is None and end is None:
-        return None
-    low, high = (None if moment is None else _instant(moment) for moment in (start, end))
-    if low is not None and high is not None and low >= high:
-        raise PlanError(f"--from {start} is not before --to {end}; the range is half-open, [from, to).")
-    return MIN_US if low is None else low, MAX_US + 1 if high is None else high
-
-
-def _instant(moment: datetime | str) -> int:
-    from featureflow.plan.slices import to_us
-
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError:
-            raise PlanError(
-                f"{moment!r} is no date or time. Write it as 2026-01-31 or 2026-01-31T10:00."
-            ) from None
-    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

@@ -111,7 +111,6 @@ def compile_(spec: str | None, schema: bool, store: str | None, target: str | No
         emit_json(json_schema())
         return
     from featureflow.api import Project
-    from featureflow.execute.compiling import compile_names
     from featureflow.observe.definitions import (
         definitions_text,
         describe_dataset_definition,
@@ -120,9 +119,7 @@ def compile_(spec: str | None, schema: bool, store: str | None, target: str | No
     from featureflow.observe.grids import describe_grid_definition
 
     project = Project(spec, store=store, target=target)
-    named = project.loaded.project
-    spec_names = [*named.features, *named.grids, *named.datasets]
-    found = compile_names(project.loaded, spec_names, project.scratch)
+    found = project.compile_all()
     tables = [describe_definition(table) for table in found.tables.values()]
     grids = [describe_grid_definition(one) for one in found.grids.values()]
     datasets = [describe_dataset_definition(one) for one in found.datasets.values()]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from featureflow.core.errors import Problem, SpecError
 from featureflow.execute.checks.checking import bind, check_problems
 from featureflow.execute.planner import source_specs
+from featureflow.execute.sizing import Budget
 from featureflow.plan.columns import as_input
 from featureflow.plan.compile import compile_tables
 from featureflow.plan.compile_dataset import compile_datasets, spine_name
@@ -36,8 +37,19 @@ class Compiled:
     grids: dict[str, CompiledGrid] = dataclasses.field(default_factory=dict)
 
 
-def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Compiled:
+def compile_names(
+    loaded: LoadedProject, names: list[str], scratch: str, budget: Budget | None = None
+) -> Compiled:
     """Type-check tables and datasets, with the tables that they build on and the sources that these read.
+
+    Parameters
+    ----------
+    names
+        Tables, grids and datasets.
+    scratch
+        Folder whose cache knows what was seen of source files.
+    budget
+        Memory of tasks: grids of which no task can hold a chunk are mistakes, too. None: a plan will tell.
 
     Raises
     ------
@@ -74,6 +86,7 @@ def compile_names(loaded: LoadedProject, names: list[str], scratch: str) -> Comp
     gridded = _compile_grids(loaded, grids, problems) if grids else {}
     inputs |= _zones(gridded)
     problems += _wrong_grid_checks(loaded, gridded)
+    problems += _too_large(loaded, gridded, budget)
     compiled = compile_tables(loaded, inputs, tables, problems, gridded)
     cubes = _label_cubes(loaded, datasets)
     made = compile_datasets(loaded, inputs, compiled, datasets, problems, gridded, cubes)
@@ -121,6 +134,18 @@ def _wrong_grid_checks(loaded: LoadedProject, grids: Mapping[str, CompiledGrid])
         for entry, field, message in check_problems(given, seen.columns, seen.time, seen.keys or None):
             found.append(loaded.problem(("features", name, "checks", entry, field), message))
     return found
+
+
+def _too_large(
+    loaded: LoadedProject, grids: Mapping[str, CompiledGrid], budget: Budget | None
+) -> list[Problem]:
+    """Grids of which no task can hold a chunk."""
+    if budget is None or not grids:
+        return []
+    from featureflow.execute.grids.tasks import what_is_too_large
+
+    found = [(name, what_is_too_large(grid, budget.task_bytes)) for name, grid in grids.items()]
+    return [loaded.problem(("features", name, "chunks"), message) for name, message in found if message]
 
 
 def _zones(grids: Mapping[str, CompiledGrid]) -> dict[str, Input]:

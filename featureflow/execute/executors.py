@@ -150,15 +150,11 @@ def open_executor(
         For an unknown name, a class that is not allowed, an unencrypted scheduler on another host, other libraries.
     """
     target = target or Target()
-    if client is None and scheduler is None and target.cluster is None:
-        scheduler = "threads" if usable_cores() <= 4 else "local"
-    if client is None and scheduler == "threads":
-        return ThreadExecutor(workers or target.threads or usable_cores())
-
-    if planning and client is None and scheduler is None:
-        planned = _as_large_as(target, workers, memory_bytes)
-        if planned is not None:
-            return planned
+    if client is None:
+        scheduler = _scheduler(scheduler, target)
+        known = known_executor(scheduler, workers, memory_bytes, target)
+        if known is not None and (planning or scheduler == "threads"):
+            return known
 
     from featureflow.execute.clusters import opening as clusters
     from featureflow.execute.clusters.dask_executor import DaskExecutor
@@ -177,6 +173,23 @@ def open_executor(
     raise PlanError(
         f"--scheduler {scheduler!r} is unknown. Give threads, local or an address such as tcp://host:8786."
     )
+
+
+def _scheduler(named: str | None, target: Target) -> str | None:
+    """What a build runs on that names nothing; None for the target's cluster."""
+    if named is None and target.cluster is None:
+        return "threads" if usable_cores() <= 4 else "local"
+    return named
+
+
+def known_executor(
+    scheduler: str | None, workers: int | None, memory_bytes: int | None, target: Target
+) -> Executor | None:
+    """Threads of this process, or what plans as the target's cluster would; None where a cluster has to be asked."""
+    scheduler = _scheduler(scheduler, target)
+    if scheduler == "threads":
+        return ThreadExecutor(workers or target.threads or usable_cores())
+    return _as_large_as(target, workers, memory_bytes) if scheduler is None else None
 
 
 def _as_large_as(target: Target, workers: int | None, memory_bytes: int | None) -> Executor | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from featureflow.execute.exchange.sharing import settle_exchange
-from featureflow.execute.executors import open_executor
+from featureflow.execute.executors import Executor, known_executor, open_executor
 from featureflow.execute.placement.caching import caching
 from featureflow.execute.profiling.profiler import Profiler
 from featureflow.execute.profiling.recorder import Recorder
@@ -34,6 +34,22 @@ class Where:
     memory_bytes: int | None = None
     target: Target = field(default_factory=Target)
     planning: bool = False
+
+
+def known_budget(where: Where) -> Budget | None:
+    """Memory of the tasks of a build; None where a cluster would have to be asked or started."""
+    if where.client is not None:
+        return None
+    executor = known_executor(where.scheduler, where.workers, where.memory_bytes, where.target)
+    return None if executor is None else _budget(executor, where)
+
+
+def _budget(executor: Executor, where: Where) -> Budget:
+    return Budget(
+        executor.memory_bytes or where.memory_bytes or default_memory_bytes(),
+        executor.threads,
+        WORKER_SHARE if executor.memory_bytes else 1.0,
+    )
 
 
 @contextmanager
@@ -62,11 +78,7 @@ def open_site(where: Where, progress: Progress | None = None) -> Iterator[Site]:
         )
         if executor.dashboard:
             shown.note(f"Dask's dashboard: {executor.dashboard}")
-        budget = Budget(
-            executor.memory_bytes or where.memory_bytes or default_memory_bytes(),
-            executor.threads,
-            WORKER_SHARE if executor.memory_bytes else 1.0,
-        )
+        budget = _budget(executor, where)
         try:
             site = Site(where.store_url, where.scratch, profiler.watch(executor), budget, Recorder(shown))
             site.exchange = where.target.exchange or "auto"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from featureflow.core.errors import PlanError
+
 Partition = Literal["day", "month", "year", "none"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,6 +62,35 @@ def to_datetime(us: int) -> datetime:
 def to_us(moment: datetime) -> int:
     """Convert an aware datetime to microseconds since the epoch."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def between(start: datetime | str | None, end: datetime | str | None) -> tuple[int, int] | None:
+    """Microseconds of ``[start, end)``, as ``--from`` and ``--to`` give them; None if neither is given.
+
+    A text is ISO 8601; without a zone it is UTC.
+
+    Raises
+    ------
+    PlanError
+        If a text is no date or time, or the range is empty.
+    """
+    if start is None and end is None:
+        return None
+    low, high = (None if moment is None else _instant(moment) for moment in (start, end))
+    if low is not None and high is not None and low >= high:
+        raise PlanError(f"--from {start} is not before --to {end}; the range is half-open, [from, to).")
+    return MIN_US if low is None else low, MAX_US + 1 if high is None else high
+
+
+def _instant(moment: datetime | str) -> int:
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            raise PlanError(
+                f"{moment!r} is no date or time. Write it as 2026-01-31 or 2026-01-31T10:00."
+            ) from None
+    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def slice_at(us: int, partition: Partition) -> Slice:

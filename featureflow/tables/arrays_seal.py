@@ -33,7 +33,7 @@ def inspected(repository: icechunk.Repository, snapshot: str) -> dict[str, Any]:
     """What a snapshot says, as Icechunk 1 (text) and 2 (a dict) show it."""
     from zarr.core.sync import sync
 
-    # not the one that waits: Icechunk 2 holds the interpreter in it, while its own threads ask for our credentials of S3
+    # not the one that waits: Icechunk 2 holds the interpreter in it, and its own threads ask for our credentials
     found: Any = sync(repository.inspect_snapshot_async(snapshot))
     content: dict[str, Any] = json.loads(found) if isinstance(found, str) else found
     return content

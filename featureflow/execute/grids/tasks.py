@@ -178,7 +178,7 @@ def _choose(
         each = read + bytes_in(grid.outline, region)
         found.append((rounds * each + _fit_cost(grid, region) / slots, memory, tasks, shape))
     if not found and least is not None:
-        raise PlanError(_too_large(grid, least, budget))
+        raise PlanError(f"features.{grid.name}: {_too_large(grid, least, budget)}")
     best = min(cost for cost, *_ in found)
     good = [one for one in found if one[0] <= ABOUT_EQUAL * best]
     liked = [one for one in good if one[1] <= LIKED_BYTES]
@@ -245,6 +245,17 @@ def _unevenness(
     return sum(found) / len(found) / middle if middle else 1.0
 
 
+def what_is_too_large(grid: CompiledGrid, budget: int) -> str | None:
+    """Say why no task of so many bytes can hold one chunk of a grid; None if one can."""
+    lattice = Lattice.of({str(dim): int(n) for dim, n in grid.outline.sizes.items()}, grid.unit)
+    extent = tuple((0, n) for n in lattice.counts)
+    if not all(lattice.counts):
+        return None
+    boxes = (_middle(lattice, span, (1,) * len(extent)) for span in (extent, tuple((0, 1) for _ in extent)))
+    least = max(((footprint.task_bytes(grid, box), box) for box in boxes), key=lambda one: one[0])
+    return _too_large(grid, least, budget) if least[0] > budget else None
+
+
 def _too_large(grid: CompiledGrid, least: tuple[int, Region], budget: int) -> str:
     memory, region = least
     shown = ", ".join(f"{dim} {high - low}" for dim, (low, high) in region.items())
@@ -257,7 +268,7 @@ def _too_large(grid: CompiledGrid, least: tuple[int, Region], budget: int) -> st
             sizes = ", ".join(f"{d} {high - low}" for d, (low, high) in needs.region.items())
             widest = held, f"what step {grid.links[i].name!r} needs for it ({sizes}: {size(held)})"
     return (
-        f"features.{grid.name}: a task for one chunk ({shown}) needs {size(memory)} of memory, and {size(budget)} are "
+        f"a task for one chunk ({shown}) needs {size(memory)} of memory, and {size(budget)} are "
         f"allowed. The most is {widest[1]}. Make chunks smaller along a dimension that no step takes together, or give "
         "tasks more memory (--memory) or fewer threads (--workers)."
     )
