@@ -23,6 +23,7 @@ from featureflow.execute.grids.known_fits import fit_path, same_path, sums_path
 from featureflow.execute.grids.learning import learn, task_cubes
 from featureflow.execute.grids.planning import FITS, GridPlan, name_of_all
 from featureflow.execute.grids.region_task import GridJob, Made, compute_box
+from featureflow.execute.grids.repeated import is_published
 from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.unchanged import find_changed
 from featureflow.execute.grids.zones import compute_zones, part_path, read_zones, table_of_zones, write_zones
@@ -55,6 +56,7 @@ class GridBuild:
         self.zones: pa.Table | None = None
         self.staged: tuple[StagedFile, ...] = ()
         self._cubes: dict[str, Cube] = dict(plan.cubes)
+        self._repeated = False
 
     @property
     def name(self) -> str:
@@ -116,6 +118,9 @@ class GridBuild:
             f"{self.name}: {len(plan.missing)} chunks",
             {"grid": self.name, "definition": self.grid.definition_hash},
         )
+        self._repeated = is_published(self.url, plan.state, plan.mark, self.rows)
+        if self._repeated:
+            self.snapshot = str(arrays["snapshot"])
 
     def _job(self, fork: bytes, what: str) -> Shared:
         cubes = task_cubes(self._cubes)
@@ -223,7 +228,7 @@ class GridBuild:
         plan, state = self.plan, self.plan.state
         published = None
         if plan.does_something:
-            published = self._commit(remembered)
+            published = None if self._repeated else self._commit(remembered)
             self._forget_fits()
             progress.forget_progress(self.url, self._build_id)
             if self.grid.rows is not None:

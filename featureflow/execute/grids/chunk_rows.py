@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -71,15 +71,16 @@ def schema_of(dims: Iterable[str]) -> pa.Schema:
 def table_of(rows: Iterable[ChunkRow], dims: list[str]) -> pa.Table:
     """Rows as they are stored, by variable and chunk."""
     ordered = sorted(rows, key=lambda row: (row.variable, row.chunk))
-    columns: list[dict[str, Any]] = []
-    for row in ordered:
-        found = asdict(row)
-        spans = found.pop("spans")
-        for dim in dims:
-            found[f"{dim}_start"], found[f"{dim}_stop"] = spans.get(dim, (None, None))
-        found["chunk"] = list(row.chunk)
-        columns.append(found)
-    return pa.Table.from_pylist(columns, schema_of(dims))
+    columns: dict[str, list[Any]] = {
+        field.name: [getattr(row, field.name) for row in ordered]
+        for field in fields(ChunkRow)
+        if field.name != "spans"
+    }
+    for dim in dims:
+        spans = [row.spans.get(dim, (None, None)) for row in ordered]
+        columns[f"{dim}_start"], columns[f"{dim}_stop"] = ([span[end] for span in spans] for end in (0, 1))
+    schema = schema_of(dims)
+    return pa.table([pa.array(columns[one.name], one.type) for one in schema], schema=schema)
 
 
 def rows_of(table: pa.Table, dims: list[str]) -> list[ChunkRow]:
