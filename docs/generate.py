@@ -91,7 +91,7 @@ def api_page() -> str:
     from featureflow.contracts.shard_manifest import Manifest
     from featureflow.contracts.source import Format
     from featureflow.datasets.encoder import DatasetEncoder
-    from featureflow.execute.planner import BuildPlan
+    from featureflow.execute.build_plan import BuildPlan
     from featureflow.loaders.batches import Batches
     from featureflow.loaders.shards import Shards
     from featureflow.observe.report import RunReport

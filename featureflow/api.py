@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from featureflow.datasets.dataset import Dataset
     from featureflow.datasets.store import Store
+    from featureflow.execute.build_plan import BuildPlan
     from featureflow.execute.compiling import Compiled
     from featureflow.execute.opening import Where
-    from featureflow.execute.planner import BuildPlan
     from featureflow.execute.site import Site
     from featureflow.loaders.shards import Shards
     from featureflow.observe.progress import Progress

@@ -22,13 +22,13 @@ from featureflow.datasets.patches import PatchIndexing, index_patches
 from featureflow.datasets.place import dataset_url
 from featureflow.datasets.planning import ALL, TASK_BYTES, DatasetPlan, JoinPlan, plan_dataset
 from featureflow.datasets.spine import Routing, SpineFile, SpineReader, read_spine, route_spine
+from featureflow.execute.build_plan import BuildPlan
 from featureflow.execute.checks.checking import BoundCheck, bind, notes_folder
 from featureflow.execute.checks.judgement import judge_table
 from featureflow.execute.exchange.manifest import write_list
 from featureflow.execute.exchange.rekeying import file_of, reads_of, rekey_chunks
 from featureflow.execute.grids.zone_rows import gridded, tabular
 from featureflow.execute.inputs import Readable
-from featureflow.execute.planner import BuildPlan
 from featureflow.execute.publish import publish_table
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import RowEstimate

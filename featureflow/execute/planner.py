@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 from featureflow.core.errors import PlanError
-from featureflow.execute.checks.checking import BoundCheck, bind
+from featureflow.execute.build_plan import BuildPlan, PlannedGrids
+from featureflow.execute.checks.checking import bind
 from featureflow.execute.checks.uniqueness import drop_duplicates, put_aside_repeated
 from featureflow.execute.exchange.rekeying import rekey_job, say_what_is_whole
-from featureflow.execute.inputs import Readable, readable_source, readable_table
-from featureflow.execute.publish import slice_label
+from featureflow.execute.inputs import Readable, readable_source
 from featureflow.execute.resume import with_states
 from featureflow.execute.site import Site
 from featureflow.execute.sizing import (
@@ -25,8 +24,6 @@ from featureflow.execute.sizing import (
 )
 from featureflow.execute.stages import Current, Piece, TablePlan, clipped, needed_pieces, plan_table
 from featureflow.execute.table_build import is_bucketed
-from featureflow.observe.plans import describe_build, plan_html
-from featureflow.plan.columns import as_input
 from featureflow.plan.compile_dataset import spine_name
 from featureflow.plan.grid_lookups import GridLookup
 from featureflow.plan.nodes import CompiledTable, Lookup
@@ -36,84 +33,6 @@ from featureflow.plan.slices import NULL_SLICE, Slice
 from featureflow.spec.load import LoadedProject
 from featureflow.spec.models import Project, Source
 from featureflow.tables.state import TableState, current_state
-
-if TYPE_CHECKING:
-    from featureflow.execute.grids.build import GridBuild
-    from featureflow.execute.grids.stored import GridCube
-    from featureflow.execute.session import DatasetStage
-
-
-@dataclass(slots=True)
-class BuildPlan:
-    """The stages of a build, table by table in the order in which they run."""
-
-    project: str
-    tables: list[TablePlan]
-    site: Site
-    sources: dict[str, Readable]
-    compiled: dict[str, CompiledTable]
-    states: dict[str, TableState | None]
-    source_checks: dict[str, tuple[BoundCheck, ...]]
-    table_checks: dict[str, tuple[BoundCheck, ...]]
-    warnings: list[str] = field(default_factory=list)
-    pieces: dict[str, list[Piece]] = field(default_factory=dict)
-    datasets: list[DatasetStage] = field(default_factory=list)
-    grids: list[GridBuild] = field(default_factory=list)
-    cubes: dict[str, GridCube] = field(default_factory=dict)
-
-    def buckets(self) -> dict[str, int]:
-        """Buckets of every table that is built or has a version of this definition."""
-        found = {plan.table.name: plan.n_buckets for plan in self.tables}
-        for name, table in self.compiled.items():
-            state = self.states.get(name)
-            if name not in found and state is not None and state.definition_hash == table.definition_hash:
-                found[name] = int(state.record["buckets"])
-        return found
-
-    def input(self, name: str) -> Any:
-        """What a name stands for: a source, or what is published of a table or grid that this build does not make.
-
-        Returns
-        -------
-        Readable or Cube
-        """
-        if name in self.cubes:
-            return self.cubes[name]
-        return self.sources[name] if name in self.sources else self.published_output(name)
-
-    def summary(self) -> dict[str, Any]:
-        """The plan as JSON values."""
-        return describe_build(self)
-
-    def published_output(self, name: str) -> Readable:
-        """The files of a table that this build does not touch."""
-        table, state = self.compiled[name], self.states[name]
-        if state is None:
-            raise PlanError(f"features.{name} has no version yet. Select it too: --select +NAME.")
-        files = [
-            (Slice.from_label(slice_label(label, table.partition), table.partition), staged)
-            for (label, _), staged in state.units.items()
-        ]
-        return readable_table(table, self.site.table_url(name), as_input(table), files)
-
-    def _repr_html_(self) -> str:
-        """The plan as a table."""
-        return plan_html(self.summary())
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedGrids:
-    """Grids of a build: those that it makes, the others as they are published, and pieces of all, by name."""
-
-    builds: list[GridBuild] = field(default_factory=list)
-    cubes: dict[str, GridCube] = field(default_factory=dict)
-    pieces: dict[str, list[Piece]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    def cube(self, name: str) -> GridCube:
-        """A grid, as it is planned or published."""
-        made = next((build for build in self.builds if build.name == name), None)
-        return self.cubes[name] if made is None else made.cube()
 
 
 class Planner:

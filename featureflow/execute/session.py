@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 import featureflow
 from featureflow.contracts.check import CheckResult
@@ -19,6 +17,7 @@ from featureflow.core.conditional import refuse_without
 from featureflow.core.errors import CheckFailed, FeatureflowError
 from featureflow.core.meter import spent
 from featureflow.core.storage import join, write_atomic
+from featureflow.execute.build_plan import BuildPlan
 from featureflow.execute.checks.checking import bind
 from featureflow.execute.checks.judgement import (
     forget_old_quarantine,
@@ -29,10 +28,10 @@ from featureflow.execute.checks.judgement import (
 from featureflow.execute.exchange.sharing import clean_up
 from featureflow.execute.inputs import Readable
 from featureflow.execute.placement.caching import cache_warnings
-from featureflow.execute.planner import BuildPlan
 from featureflow.execute.profiling.profiler import current_profiler, during
 from featureflow.execute.profiling.sums import profile_json, profile_of
-from featureflow.execute.publish import Author, changed_files, publish_table
+from featureflow.execute.provenance import Provenance
+from featureflow.execute.publish import changed_files, publish_table
 from featureflow.execute.site import Site
 from featureflow.execute.stages import TablePlan
 from featureflow.execute.table_build import TableBuild, table_output
@@ -45,53 +44,12 @@ from featureflow.plan.slices import Slice
 from featureflow.spec.load import LoadedProject
 from featureflow.tables.commit import Published
 from featureflow.tables.parquet_files import StagedFile
-from featureflow.tables.state import current_state
 
 if TYPE_CHECKING:
     from featureflow.execute.grids.build import GridBuild
 
 #: Writes shards of a dataset's latest version, if its spec asks for them; returns what it did, for the report.
 ExportStage = Callable[[str, Site], list[dict[str, Any]]]
-
-
-class DatasetStage(Protocol):
-    """A dataset of a build. It is made after the tables that it reads, and published with them or not at all."""
-
-    @property
-    def name(self) -> str:
-        """Name of the dataset."""
-
-    @property
-    def lineage(self) -> dict[str, tuple[str, ...]]:
-        """Input columns of each column."""
-
-    @property
-    def warnings(self) -> list[str]:
-        """What its author should know, once it is computed."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the sources and tables that it reads."""
-
-    @property
-    def array_inputs(self) -> dict[str, dict[str, Any]]:
-        """What it reads of sources of N-d data itself, by name: how much, and a name of all of it."""
-
-    def describe(self) -> dict[str, Any]:
-        """What would happen, as the plan of a table."""
-
-    @property
-    def own_columns(self) -> tuple[str, ...]:
-        """Columns that are the spine's."""
-
-    def rows(self, source: Callable[[str], Readable]) -> pa.Table:
-        """Compute the rows, in the spine's order, and give them back; nothing is split, encoded or kept."""
-
-    def compute(self, source: Callable[[str], Readable], now_us: int) -> list[CheckResult]:
-        """Compute the rows and judge the checks; nothing becomes visible."""
-
-    def publish(self, remembered: dict[str, Any]) -> TableOutcome:
-        """Make the new version visible, if there is one."""
 
 
 @dataclass(slots=True)
@@ -122,7 +80,7 @@ class Session:
         self.build_id = f"{self._started:%Y%m%dT%H%M%S}-{millis:03x}{uuid.uuid4().hex[:9]}"
         self._outputs: dict[str, Readable] = {}
         self._grid_checks: dict[str, list[CheckResult]] = {}
-        self._author = Author.here(loaded.root)
+        self._provenance = Provenance(loaded, plan, self.build_id)
         self._warnings = list(plan.warnings)
 
     def run(self) -> RunReport:
@@ -150,7 +108,9 @@ class Session:
             with during("commit"), spent("commit"):
                 outcomes = [self._publish_grid(grid) for grid in self._plan.grids]
                 outcomes += [self._publish(table) for table in built]
-                outcomes += [dataset.publish(self._remembered_of(dataset)) for dataset in self._plan.datasets]
+                outcomes += [
+                    dataset.publish(self._provenance.of_dataset(dataset)) for dataset in self._plan.datasets
+                ]
             if self._export is not None:  # of what is published: a failure here takes no version back
                 with during("export"):
                     self._export_all(self._export)
@@ -260,15 +220,16 @@ class Session:
             return judge_grid(grid, checks, self._now_us)
 
     def _publish_grid(self, grid: GridBuild) -> TableOutcome:
-        outcome = grid.publish(self._remembered_grid(grid))
-        return replace(outcome, checks=_shown(self._grid_checks[grid.name]))
+        checks = self._grid_checks[grid.name]
+        return replace(grid.publish(self._provenance.of_grid(grid, checks)), checks=_shown(checks))
 
     def _publish(self, built: _Built) -> TableOutcome:
         plan = built.plan
         name = plan.table.name
         state = self._plan.states[name]
         url = self._site.table_url(name)
-        published: Published | None = publish_table(plan, url, state, built.new, self._remembered(built))
+        remembered = self._provenance.of_table(plan.table, built.checks, built.partials)
+        published: Published | None = publish_table(plan, url, state, built.new, remembered)
         if published:
             forget_old_quarantine(plan, url)
         adds, _ = changed_files(plan, state, built.new)
@@ -286,98 +247,6 @@ class Session:
             slices_computed=len(plan.missing),
             checks=_shown(built.checks),
         )
-
-    def _inputs(self, names: Iterable[str]) -> dict[str, Any]:
-        """Exactly what was read: files of sources, definitions (and versions, if published) of tables."""
-        inputs: dict[str, Any] = {}
-        for name in dict.fromkeys(names):
-            found = self._grid_input(name)
-            if found is not None:
-                inputs[name] = found
-            elif name in self._plan.sources:
-                readable = self._plan.sources[name]
-                inputs[name] = {"files": readable.files, "delta_version": readable.delta_version}
-            else:
-                inputs[name] = {"table": name, "definition_hash": self._plan.compiled[name].definition_hash}
-        return inputs
-
-    def _grid_input(self, name: str) -> dict[str, Any] | None:
-        """What was read of N-d data: how much, and a name of all of it."""
-        for grid in self._plan.grids:
-            if name == grid.name:
-                return {"table": name, "definition_hash": grid.grid.definition_hash}
-            if name in grid.grid.inputs and grid.grid.inputs[name].kind == "source":
-                return grid.plan.input_of(name)
-        if name in self._plan.cubes:
-            return {"table": name, "snapshot": self._plan.cubes[name].snapshot}
-        for dataset in self._plan.datasets:
-            if name in dataset.array_inputs:
-                return dataset.array_inputs[name]
-        return None
-
-    def _remembered_grid(self, grid: GridBuild) -> dict[str, Any]:
-        project = self._loaded.project
-        inputs, spec = self._inputs(grid.inputs), project.grids[grid.name]
-        return {
-            "build": self.build_id,
-            "project": project.project,
-            "definition": {
-                "table": self._loaded.raw_of(("features", grid.name)),
-                "sources": {n: self._loaded.raw_of(("sources", n)) for n in inputs if n in project.sources},
-            },
-            "description": spec.description,
-            "owner": spec.owner,
-            "tags": list(spec.tags),
-            "inputs": inputs,
-            "checks": [
-                {"label": r.label, "passed": r.passed, "message": r.message}
-                for r in self._grid_checks[grid.name]
-            ],
-            "author": {"user": self._author.user, "commit": self._author.commit},
-        }
-
-    def _remembered_of(self, dataset: DatasetStage) -> dict[str, Any]:
-        project = self._loaded.project
-        inputs = self._inputs(dataset.inputs)
-        for name, found in inputs.items():
-            if "table" in found and (state := current_state(self._site.table_url(name))) is not None:
-                found["version"] = state.version
-        return {
-            "build": self.build_id,
-            "project": project.project,
-            "definition": {
-                "dataset": self._loaded.raw_of(("datasets", dataset.name)),
-                "features": {
-                    n: self._loaded.raw_of(("features", n))
-                    for n in inputs
-                    if n in project.features or n in project.grids
-                },
-                "sources": {n: self._loaded.raw_of(("sources", n)) for n in inputs if n in project.sources},
-            },
-            "inputs": inputs,
-            "author": {"user": self._author.user, "commit": self._author.commit},
-        }
-
-    def _remembered(self, built: _Built) -> dict[str, Any]:
-        plan, project = built.plan, self._loaded.project
-        table = plan.table
-        inputs = self._inputs([table.source.name, *(lookup.right.name for lookup in table.lookups)])
-        spec = project.features[table.name]
-        return {
-            "build": self.build_id,
-            "project": project.project,
-            "definition": {
-                "table": self._loaded.raw_of(("features", table.name)),
-                "sources": {n: self._loaded.raw_of(("sources", n)) for n in inputs if n in project.sources},
-            },
-            "description": spec.description,
-            "owner": spec.owner,
-            "tags": list(spec.tags),
-            "inputs": inputs,
-            "author": {"user": self._author.user, "commit": self._author.commit},
-            "check_partials": built.partials,
-            "checks": [{"label": r.label, "passed": r.passed, "message": r.message} for r in built.checks],
-        }
 
     def _report(self, outcomes: list[TableOutcome], status: str) -> RunReport:
         stages: list[StageReport] = getattr(self._site.progress, "stages", list)()

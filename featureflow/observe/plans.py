@@ -16,7 +16,7 @@ from featureflow.observe.terminal import Paint, text_width, wrap
 from featureflow.observe.units import plural, size
 
 if TYPE_CHECKING:
-    from featureflow.execute.planner import BuildPlan
+    from featureflow.execute.build_plan import BuildPlan
     from featureflow.execute.stages import TablePlan
     from featureflow.plan.nodes import CompiledTable, Input
 

@@ -9,6 +9,7 @@ from featureflow.contracts.cube import Cube
 from featureflow.core.errors import PlanError
 from featureflow.core.fingerprints import fingerprint
 from featureflow.core.storage import join
+from featureflow.execute.build_plan import PlannedGrids
 from featureflow.execute.checks.stored_rows import read_rows
 from featureflow.execute.grids.build import GridBuild
 from featureflow.execute.grids.chunk_rows import rows_of
@@ -16,7 +17,6 @@ from featureflow.execute.grids.planning import mark_of, plan_grid
 from featureflow.execute.grids.stored import GridCube
 from featureflow.execute.grids.units import Cell, Lattice
 from featureflow.execute.grids.zone_rows import zone_pieces, zone_rows
-from featureflow.execute.planner import PlannedGrids
 from featureflow.execute.site import Site
 from featureflow.execute.stages import Piece
 from featureflow.plan.grid_nodes import CompiledGrid, RowShape
