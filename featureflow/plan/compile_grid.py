@@ -26,8 +26,9 @@ from featureflow.spec.suggest import did_you_mean
 if TYPE_CHECKING:
     import xarray as xr
 
-#: Part of every fingerprint of a chunk: raise it when the same definition and input give other values than before.
-ENGINE = 2
+#: Part of every fingerprint of a chunk: raise it when the same definition and input give other values than before, or
+#: values are stored otherwise: chunks are then made anew, in new arrays.
+ENGINE = 3
 
 
 def compile_grids(

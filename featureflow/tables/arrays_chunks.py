@@ -1,25 +1,17 @@
-"""Stored chunks of an array one after the other, decoded into memory that is used again.
-
-zarr-python decodes each chunk into new memory and copies it into the result; the system's work for that memory is as
-much as the decoding itself. Here the bytes go from the store through zstd to where the caller wants them.
-"""
+"""Stored chunks of an array one after the other, decoded into memory that is used again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featureflow.core.meter import spent
-from featureflow.tables.arrays_layout import compressor
+from featureflow.library.cubes.zarr_chunks import ZarrChunks, chunks_of
 from featureflow.tables.arrays_reading import damage_named, open_group
-
-if TYPE_CHECKING:
-    import zarr
 
 #: Decoded bytes of chunks that are asked for together: one wait for all of them.
 _TOGETHER = 32 << 20
@@ -31,28 +23,22 @@ Bounds = Sequence[tuple[int, int]]
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
 
-def has_plain_chunks(table_url: str, snapshot: str, name: str) -> bool:
-    """Whether an array's chunks are objects of their own of plain numbers, compressed as this project does it."""
-    array: Any = open_group(table_url, snapshot)[name]
-    return bool(
-        array.shards is None
-        and array.ndim
-        and array.dtype.kind in "fiu"
-        and array.dtype.isnative
-        and array.metadata.zarr_format == 3
-        and not array.filters
-        and tuple(array.compressors) == (compressor(),)
-        and not _CODED & set(array.attrs)
-    )
+def stored_chunks(table_url: str, snapshot: str, name: str) -> ZarrChunks | None:
+    """Chunks of an array; None where its values are not the stored numbers, or only zarr-python can decode them."""
+    with damage_named(table_url, name):
+        array: Any = open_group(table_url, snapshot)[name]
+    return None if _CODED & set(array.attrs) else chunks_of(array)
 
 
 def read_chunks(
-    table_url: str, snapshot: str, name: str, bounds: Bounds, allocate: Allocate
+    table_url: str, name: str, chunks: ZarrChunks, bounds: Bounds, allocate: Allocate
 ) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
-    """Give the chunks that a box touches: the position of each one's first value, and its values.
+    """Give the chunks that a box touches: the position of each one's first value, and its values, read-only.
 
     Parameters
     ----------
+    table_url, name, chunks
+        The array: `stored_chunks`.
     bounds
         Of each dimension, within the array.
     allocate
@@ -62,53 +48,31 @@ def read_chunks(
     -----
     Order: C order of the chunks. At the array's ends a chunk reaches beyond it; what is there has no meaning.
     Missing: a chunk that was never written is full of the array's fill value.
-    Requires: `has_plain_chunks`.
 
     Raises
     ------
     CorruptionError
         If a chunk's bytes changed, or its object is gone.
     """
-    with damage_named(table_url, name):
-        array: Any = open_group(table_url, snapshot)[name]
-    shape: tuple[int, ...] = array.chunks
-    places = list(
+    shape = chunks.shape
+    cells = list(
         product(
             *(range(low // size, -(-high // size)) for (low, high), size in zip(bounds, shape, strict=True))
         )
     )
-    together = max(1, _TOGETHER // max(prod(shape) * array.dtype.itemsize, 1))
-    for first in range(0, len(places), together):
-        some = places[first : first + together]
+    together = max(1, _TOGETHER // max(chunks.nbytes, 1))
+    for first in range(0, len(cells), together):
+        some = cells[first : first + together]
         with spent("remote read"), damage_named(table_url, name):
-            packed = _fetch(array, some)
-        for place, data in zip(some, packed, strict=True):
-            values = allocate(shape, array.dtype)
-            with damage_named(table_url, name):
-                _decode(array, data, values)
-            yield tuple(at * size for at, size in zip(place, shape, strict=True)), values
-
-
-def _fetch(array: zarr.Array[Any], places: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Bytes of chunks as they are stored; None where there is none."""
-    import asyncio
-
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
-
-    store, prototype = array.store, default_buffer_prototype()
-    keys = [f"{array.path}/{array.metadata.encode_chunk_key(place)}" for place in places]
-
-    async def fetch() -> list[Any]:
-        return list(await asyncio.gather(*(store.get(key, prototype) for key in keys)))
-
-    return [None if found is None else found.as_numpy_array() for found in sync(fetch())]
-
-
-def _decode(array: zarr.Array[Any], data: Any, values: NDArray[Any]) -> None:
-    if data is None:
-        values[...] = array.fill_value
-        return
-    from numcodecs.zstd import decompress  # type: ignore[import-untyped]
-
-    decompress(data, values)
+            packed = chunks.fetch(some)
+        for i, cell in enumerate(some):
+            data, packed[i] = packed[i], None
+            memory = allocate((chunks.nbytes,), np.dtype(np.uint8))
+            if data is None:
+                values = memory.view(chunks.dtype)
+                values[...] = chunks.fill
+                values.flags.writeable = False
+            else:
+                with damage_named(table_url, name):
+                    values = chunks.decode(data, memory)
+            yield tuple(at * size for at, size in zip(cell, shape, strict=True)), values.reshape(shape)

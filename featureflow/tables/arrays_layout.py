@@ -1,7 +1,7 @@
 """Arrays as they are stored: which Zarr array an outline's variable becomes, and coordinates that any xarray reads.
 
-Values are stored as they are, compressed with zstd and its checksum, so that a flipped bit is an error and never a
-value. Coordinates are written whole with every change, encoded by xarray by the CF conventions.
+Values are stored as they are, compressed by Blosc with LZ4, with a checksum of the compressed bytes: a flipped bit is
+an error and never a value. Coordinates are written whole with every change, encoded by xarray by the CF conventions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import xarray as xr
     import zarr
 
-#: zstd's level: 1 writes twice as fast as 3, and floats hardly get smaller by more.
-_LEVEL = 1
+#: Levels of compression: of LZ4 within Blosc, and of zstd.
+_LZ4_LEVEL, _ZSTD_LEVEL = 5, 1
 _KINDS = "fiubcMm"
 #: Encodings of a coordinate that say how time is counted; the others are of the file it was read from.
 _CALENDARS = ("calendar",)
@@ -210,7 +210,7 @@ def _prepare_variable(group: zarr.Group, spec: ArraySpec, name: str) -> bool:
         chunks=spec.chunk_shape(name),
         shards=spec.shard_shape(name),
         filters=(),
-        compressors=(compressor(),),
+        compressors=_compressors(spec, name),
         fill_value=_fill(variable.dtype),
         dimension_names=dims,
         attributes=attributes,
@@ -218,11 +218,39 @@ def _prepare_variable(group: zarr.Group, spec: ArraySpec, name: str) -> bool:
     return False
 
 
-def compressor() -> Any:
-    """Compression with a checksum of the values: zstd."""
-    from zarr.codecs import ZstdCodec
+def compressors(dtype: np.dtype[Any], nbytes: int) -> tuple[Any, ...]:
+    """Compression of chunks, and a checksum of what it made.
 
-    return ZstdCodec(level=_LEVEL, checksum=True)
+    Parameters
+    ----------
+    dtype
+        Of the values as they are stored. What becomes of objects, texts or numbers, is for the one who encodes them.
+    nbytes
+        Bytes of a chunk before compression.
+
+    Notes
+    -----
+    Blosc with LZ4, bytes of equal significance side by side; of values of one byte, bits. The same values give the
+    same bytes: zarr-python lets Blosc use no threads of its own, which write blocks in the order they are done in.
+    Blosc takes less than 2 GiB at once; zstd, with a checksum of its own, takes more.
+    """
+    from numcodecs.blosc import MAX_BUFFERSIZE  # type: ignore[import-untyped]
+    from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+    if nbytes > MAX_BUFFERSIZE:
+        return (ZstdCodec(level=_ZSTD_LEVEL, checksum=True),)
+    how: dict[str, Any] = {}  # zarr-python would choose the same, but only says so once an array is made
+    if dtype.kind != "O":
+        how = {
+            "typesize": max(dtype.itemsize, 1),
+            "shuffle": "bitshuffle" if dtype.itemsize == 1 else "shuffle",
+        }
+    return (BloscCodec(cname="lz4", clevel=_LZ4_LEVEL, **how), Crc32cCodec())
+
+
+def _compressors(spec: ArraySpec, name: str) -> tuple[Any, ...]:
+    dtype = stored_dtype(spec.outline[name].dtype)
+    return compressors(dtype, math.prod(spec.chunk_shape(name)) * dtype.itemsize)
 
 
 def _matches(array: Any, spec: ArraySpec, name: str) -> bool:
@@ -232,6 +260,7 @@ def _matches(array: Any, spec: ArraySpec, name: str) -> bool:
         getattr(array, "chunks", None) == spec.chunk_shape(name)
         and array.shards == spec.shard_shape(name)
         and array.dtype == stored_dtype(variable.dtype)
+        and tuple(array.compressors) == _compressors(spec, name)
         and array.metadata.dimension_names == tuple(map(str, variable.dims))
         and (not counted or array.attrs.get("units") == attributes_of(variable).get("units"))
     )
@@ -270,7 +299,7 @@ def _write_coordinates(group: zarr.Group, coordinates: xr.Dataset) -> None:
         return
     encoding = {
         name: {
-            "compressors": (compressor(),),
+            "compressors": compressors(variable.dtype, variable.nbytes),
             "chunks": tuple(max(1, size) for size in variable.shape),
             **({"_FillValue": None} if variable.dtype.kind == "f" else {}),
         }

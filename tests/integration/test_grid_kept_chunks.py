@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 import zarr
 from integration.grid_projects import SPEC, append, project, sea, stored, write
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from featureflow.core.errors import TableError
+from featureflow.execute.grids import naming
+from featureflow.plan import compile_grid
 from featureflow.tables import arrays_layout
+from featureflow.tables.arrays_reading import open_group
+from featureflow.tables.verify import verify
 
 WIDE = SPEC.replace("chunks: {time: 50, lat: 4, lon: 6}", "chunks: {time: 365, lat: 4, lon: 400}")
 
@@ -61,3 +66,26 @@ def test_nothing_is_published_if_what_should_stay_is_gone(
     assert made.table("calm").version == 1
     made.build()
     assert stored(made.table("calm")).sizes["time"] == 260
+
+
+def test_a_table_that_is_compressed_as_it_was_before_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, sea(200))
+    made = project(tmp_path)
+    with monkeypatch.context() as before:
+        before.setattr(arrays_layout, "compressors", lambda *_: (ZstdCodec(level=1, checksum=True),))
+        for module in (compile_grid, naming):
+            before.setattr(module, "ENGINE", 2)
+        made.build()
+    first = stored(made.table("calm"))
+    append(tmp_path, sea(230), 200)
+    report = made.build()
+    assert report.tables[0].slices_computed == made.table("calm").to_polars().height
+    assert stored(made.table("calm")).isel(time=slice(0, first.sizes["time"])).identical(first)
+    assert stored(made.table("calm@1")).identical(first)
+    for version, codec in ((1, ZstdCodec), (2, BloscCodec)):
+        table = made.table(f"calm@{version}")
+        arrays = open_group(table.url, table.record["arrays"]["snapshot"])
+        assert isinstance(arrays["sst"].compressors[0], codec)
+        assert verify(table.url, "calm", str(version), deep=True).problems == ()

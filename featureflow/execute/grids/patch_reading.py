@@ -17,8 +17,9 @@ from featureflow.execute.grids.kept_memory import KeptMemory
 from featureflow.execute.grids.stored import GridCube
 from featureflow.execute.grids.values import read_values
 from featureflow.kernels.patches import cut_overlaps, cut_patches
+from featureflow.library.cubes.zarr_chunks import ZarrChunks
 from featureflow.plan.patches import PatchField, PatchLayout
-from featureflow.tables.arrays_chunks import has_plain_chunks, read_chunks
+from featureflow.tables.arrays_chunks import read_chunks, stored_chunks
 
 Longs = NDArray[np.int64]
 
@@ -136,30 +137,36 @@ def read_patches(
                 yield field, np.zeros((0, *field.shape), field.dtype)
             continue
         cube, region = cubes[source], region_of(layout, starts)
-        if isinstance(cube, GridCube) and all(_cut_from_chunks(cube, field) for field in mine):
-            for field in mine:
-                yield field, _from_chunks(cube, field, layout, starts, kept)
-            continue
+        if isinstance(cube, GridCube):
+            chunks = [found for field in mine if (found := _chunks_of(cube, field)) is not None]
+            if len(chunks) == len(mine):
+                for field, stored in zip(mine, chunks, strict=True):
+                    yield field, _from_chunks(cube, field, stored, layout, starts, kept)
+                continue
         data = read_region(cube, [field.variable for field in mine], region)
         for field, values in zip(mine, data, strict=True):
             yield field, cut(values, field, layout, starts)
             del values
 
 
-def _cut_from_chunks(cube: GridCube, field: PatchField) -> bool:
-    """Whether a field's chunks can be decoded here: they are stored as this project does it, as the field has them."""
+def _chunks_of(cube: GridCube, field: PatchField) -> ZarrChunks | None:
+    """Chunks of a field that can be decoded here: objects of their own, of values as the field has them."""
     if not cube.snapshot or cube.zones or not field.dims:
-        return False
+        return None
     outline = cube.outline[field.variable]
-    return (
-        tuple(map(str, outline.dims)) == field.dims
-        and outline.dtype == np.dtype(field.dtype)
-        and has_plain_chunks(cube.url, cube.snapshot, field.variable)
-    )
+    if tuple(map(str, outline.dims)) != field.dims or outline.dtype != np.dtype(field.dtype):
+        return None
+    found = stored_chunks(cube.url, cube.snapshot, field.variable)
+    return found if found is not None and found.dtype == outline.dtype and not found.in_shards else None
 
 
 def _from_chunks(
-    cube: GridCube, field: PatchField, layout: PatchLayout, starts: Longs, kept: KeptMemory
+    cube: GridCube,
+    field: PatchField,
+    stored: ZarrChunks,
+    layout: PatchLayout,
+    starts: Longs,
+    kept: KeptMemory,
 ) -> NDArray[Any]:
     """Patches of a variable, cut out of its chunks while they are in the processor's cache."""
     region = region_of(layout, starts)
@@ -171,7 +178,7 @@ def _from_chunks(
             first[d] = starts[layout.dims.index(dim)]
     dtype = np.dtype(field.dtype)
     out = kept.array(f"patches {field.name}", (starts.shape[1], *field.shape), dtype)
-    chunks = read_chunks(cube.url, cube.snapshot, field.variable, bounds, partial(kept.array, "chunk"))
+    chunks = read_chunks(cube.url, field.variable, stored, bounds, partial(kept.array, "chunk"))
     for origin, values in chunks:
         cut_overlaps(values, first - np.array(origin, np.int64)[:, None], out)
     return out

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from featureflow.contracts.cube import Cube
 from featureflow.core.meter import moved
+from featureflow.execute.grids.kept_memory import KeptMemory
 from featureflow.execute.grids.values import HasChunks, read_values
 from featureflow.kernels.chunk_points import (
     Addresses,
@@ -110,7 +111,7 @@ def _gathered(groups: PointGroups, stored: PointChunks, n_points: int, run: Run)
     out = np.zeros(n_points, same)
     fill = chunks.fill.view(same)
     together = max(1, READ_BYTES // max(chunks.nbytes, 1))
-    n_found = len(groups.found)
+    n_found, kept = len(groups.found), KeptMemory()
     firsts = range(0, n_found, together)
 
     def take(k: int) -> None:
@@ -122,14 +123,15 @@ def _gathered(groups: PointGroups, stored: PointChunks, n_points: int, run: Run)
             if data is None:
                 groups.fill(low + i, fill, out)
             else:
-                groups.take(low + i, _decoded(stored, cell, data).view(same), out)
+                memory = kept.array("chunk", (chunks.nbytes,), np.dtype(np.uint8))
+                groups.take(low + i, _decoded(stored, cell, data, memory).view(same), out)
 
     run(take, range(len(firsts)))
     return stored.finish(out.view(chunks.dtype))
 
 
-def _decoded(stored: PointChunks, cell: Cell, data: Any) -> NDArray[Any]:
-    values: NDArray[Any] = stored.guard(cell, lambda: stored.chunks.decode(data))
+def _decoded(stored: PointChunks, cell: Cell, data: Any, memory: NDArray[np.uint8]) -> NDArray[Any]:
+    values: NDArray[Any] = stored.guard(cell, lambda: stored.chunks.decode(data, memory))
     moved("decode", values.nbytes)
     return values
 

@@ -22,8 +22,6 @@ from featureflow.plan.grid_nodes import CompiledGrid
 if TYPE_CHECKING:
     from featureflow.library.cubes.zarr_chunks import PointChunks
 
-#: Attributes that xarray takes to mean that values are others than what is stored.
-_CODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned", "_FillValue", "dtype"}
 #: Folder of the parts of a grid of zones, below a table.
 ZONES = "_ff/zones"
 
@@ -117,14 +115,14 @@ class GridCube:
         """Stored chunks of a variable; None where its values are not what is stored, as times are not."""
         if self.zones:
             return None
-        from featureflow.library.cubes.zarr_chunks import PointChunks, chunks_of
-        from featureflow.tables.arrays_reading import checked, open_group
+        from featureflow.library.cubes.zarr_chunks import PointChunks
+        from featureflow.tables.arrays_chunks import stored_chunks
+        from featureflow.tables.arrays_reading import checked
 
-        stored = _opened(self.url, self.snapshot).variables[name]
-        array: Any = open_group(self.url, self.snapshot)[name]
-        same = stored.dims == self.outline[name].dims and stored.dtype == array.dtype
-        found = chunks_of(array) if same and not _CODED.intersection(array.attrs) else None
-        if found is None:
+        stored, found = _opened(self.url, self.snapshot).variables[name], None
+        if stored.dims == self.outline[name].dims:
+            found = stored_chunks(self.url, self.snapshot, name)
+        if found is None or found.dtype != stored.dtype:
             return None
 
         def guard(_: Cell, ask: Callable[[], Any]) -> Any:

@@ -1,7 +1,8 @@
-"""Stored chunks of a Zarr array, each read and decoded on its own: for points, which need single chunks and no boxes.
+"""Stored chunks of a Zarr array, each read and decoded on its own: for points and patches, which need no boxes.
 
 zarr-python assembles boxes: for each chunk it starts tasks, makes a buffer and copies the chunk into the box. Where
-only some values of a chunk are wanted, its bytes and its codec are all that is needed.
+values are taken out of single chunks, its bytes and its codecs are all that is needed, and they can be decoded where
+the chunk before was: the system's work for new memory is as much as the decoding itself.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from functools import partial
 from math import prod
 from typing import Any
 
+import google_crc32c
 import numcodecs  # type: ignore[import-untyped]
 import numpy as np
+from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
@@ -25,12 +28,12 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from featureflow.kernels.checksums import crc32c
 from featureflow.library.cubes.zarr_stores import WholeBlosc
 
 #: Position of a chunk along each dimension.
 Cell = tuple[int, ...]
-Decode = Callable[[Any], Any]
+#: Makes bytes of bytes; the second ones, if given, are memory where they may be put.
+Decode = Callable[[Any, NDArray[np.uint8] | None], Any]
 #: Object's name and which of its bytes; None for all.
 Want = tuple[str, ByteRequest | None]
 
@@ -38,7 +41,9 @@ Want = tuple[str, ByteRequest | None]
 _ABSENT = np.iinfo(np.uint64).max
 #: Indices of shards that are remembered: neighbours in a shard are read together, so few are in use at a time.
 _INDICES = 64
-_BLOSC_HEADER = 16
+#: Header of Blosc: its bytes, and where it tells those of the values and of the chunk.
+_BLOSC_HEADER, _BLOSC_VALUES, _BLOSC_CHUNK = 16, slice(4, 8), slice(12, 16)
+_CHECKSUM = 4
 _V3 = {ZstdCodec: numcodecs.Zstd, BloscCodec: numcodecs.Blosc, GzipCodec: numcodecs.GZip}
 _V2 = (numcodecs.Zstd, numcodecs.Blosc, numcodecs.GZip, numcodecs.Zlib, numcodecs.LZ4)
 
@@ -95,6 +100,11 @@ class ZarrChunks:
         return prod(self.shape) * self.dtype.itemsize
 
     @property
+    def in_shards(self) -> bool:
+        """Whether chunks are parts of objects."""
+        return self._shard is not None
+
+    @property
     def fill(self) -> NDArray[Any]:
         """What values of a chunk that is not stored are; one value."""
         return np.full(1, 0 if self._fill is None else self._fill, self.dtype)
@@ -123,20 +133,28 @@ class ZarrChunks:
             found[i] = data
         return found
 
-    def decode(self, data: Any) -> NDArray[Any]:
-        """Values of a chunk, flat, as they are stored: before scale, offset and fill values of conventions.
+    def decode(self, data: Any, memory: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Values of a chunk as they are stored, before scale, offset and fill values; flat, read-only.
+
+        Parameters
+        ----------
+        memory
+            `nbytes` bytes to decode into, where the codec can; the values then last until it is used again.
 
         Raises
         ------
         ValueError
             If these are not the bytes of a chunk of this array; codecs raise errors of their own.
         """
-        for step in self.steps:
-            data = step(data)
+        last = len(self.steps) - 1
+        for i, step in enumerate(self.steps):
+            data = step(data, memory if i == last else None)
         view = memoryview(data).cast("B")
         if len(view) != self.nbytes:
             raise ValueError(f"a chunk has {len(view)} bytes, not {self.nbytes}")
-        return np.frombuffer(view, self._stored).astype(self.dtype, copy=False)
+        values = np.frombuffer(view, self._stored).astype(self.dtype, copy=False)
+        values.flags.writeable = False
+        return values
 
     def _name(self, cell: Cell) -> str:
         key = self._key(cell)
@@ -149,7 +167,7 @@ class ZarrChunks:
         size = 16 * prod(parts) + 4
         part: ByteRequest = RangeByteRequest(0, size) if self._at_start else SuffixByteRequest(size)
         for shard, data in zip(missing, self._ask([(self._name(s), part) for s in missing]), strict=True):
-            whole = None if data is None else np.frombuffer(_checked(data), "<u8")
+            whole = None if data is None else np.frombuffer(_checked(data, None), "<u8")
             known[shard] = None if whole is None else whole.reshape(*parts, 2)
         with self._lock:
             self._indices.update(known)
@@ -189,20 +207,25 @@ def _local(path: str, part: ByteRequest | None) -> Any:
         return None
 
 
-def _checked(data: Any) -> NDArray[np.uint8]:
+def _checked(data: Any, _: object) -> NDArray[np.uint8]:
     """Bytes before their checksum, if it is theirs."""
     flat = np.frombuffer(data, np.uint8)
-    body = flat[:-4]
-    found = crc32c(body, np.zeros(1, np.int64), np.full(1, len(body), np.int64))[0]
-    if len(flat) < 4 or int(found) != int.from_bytes(flat[-4:].tobytes(), "little"):
+    body, told = flat[:-_CHECKSUM], flat[-_CHECKSUM:].tobytes()
+    if len(flat) < _CHECKSUM or google_crc32c.value(body) != int.from_bytes(told, "little"):
         raise ValueError("the checksum is not that of the bytes")
     return body
 
 
-def _blosc(codec: Any, data: Any) -> Any:
-    """Blosc trusts its header, and reads past the end of what is cut off."""
-    if len(data) < _BLOSC_HEADER or len(data) < int.from_bytes(bytes(data[12:16]), "little"):
+def _blosc(codec: Any, data: Any, memory: NDArray[np.uint8] | None) -> Any:
+    """Blosc trusts its header: it reads past the end of what is cut off, and fills no more memory than that tells."""
+    if len(data) < _BLOSC_HEADER or len(data) < int.from_bytes(bytes(data[_BLOSC_CHUNK]), "little"):
         raise ValueError(f"a chunk is cut off after {len(data):,} bytes")
+    if memory is None or len(memory) != int.from_bytes(bytes(data[_BLOSC_VALUES]), "little"):
+        return codec.decode(data)
+    return blosc.decompress(data, memory)
+
+
+def _other(codec: Any, data: Any, _: object) -> Any:
     return codec.decode(data)
 
 
@@ -257,4 +280,4 @@ def _steps(codecs: Sequence[Any]) -> list[Decode] | None:
 
 
 def _step(codec: Any) -> Decode:
-    return partial(_blosc, codec) if isinstance(codec, numcodecs.Blosc) else codec.decode
+    return partial(_blosc if isinstance(codec, numcodecs.Blosc) else _other, codec)
