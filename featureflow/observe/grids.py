@@ -38,7 +38,7 @@ def describe_grid(plan: GridPlan) -> dict[str, Any]:
         "shards": None if grid.shards is None else dict(grid.shards),
         "task": dict(zip(plan.lattice.dims, plan.cut.shape, strict=True)),
         "estimate": dict(plan.estimate),
-        "notes": list(grid.notes),
+        "notes": [*grid.notes, *plan.notes],
     }
 
 
@@ -57,6 +57,12 @@ def grid_facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
     if estimate["chunks_reused"]:
         facts.append(("reuse", plural(estimate["chunks_reused"], "chunk")))
     facts.append(("read", _read_text(entry)))
+    if estimate["bytes_rechunked"]:
+        through, n = size(estimate["bytes_rechunked"]), plural(estimate["rechunk_tasks"], "task")
+        said = (
+            f"{through} through scratch, {n} before: stored chunks lie across the tasks, and are decoded once"
+        )
+        facts.append(("rechunk", said))
     facts.append(("write", f"{size(estimate['bytes_written'])} before compression"))
     if estimate["task_bytes"]:
         share = estimate["task_bytes"] / max(1, estimate["budget_bytes"])

@@ -22,6 +22,7 @@ from featureflow.execute.grids.fits import FitGoal
 from featureflow.execute.grids.known_fits import fit_path, same_path, sums_path
 from featureflow.execute.grids.learning import learn, task_cubes
 from featureflow.execute.grids.planning import FITS, GridPlan, name_of_all
+from featureflow.execute.grids.rechunking import rechunked
 from featureflow.execute.grids.region_task import GridJob, Made, compute_box
 from featureflow.execute.grids.repeated import is_published
 from featureflow.execute.grids.stored import ZONES, GridCube
@@ -102,7 +103,8 @@ class GridBuild:
                 self._cubes[name] = grids[name].cube()
         if self.grid.rows is not None:
             self._make_fits()
-            self._make_zones(self.grid.rows)
+            with rechunked(plan.rechunk, self.grid, task_cubes(self._cubes), self.site) as cubes:
+                self._make_zones(self.grid.rows, cubes)
             return
         spec = ArraySpec(self.grid.outline, self.grid.chunks, self.grid.shards)
         write = begin(self.url, spec, build_id, plan.base)
@@ -113,7 +115,8 @@ class GridBuild:
                 "Nothing was published; build with --full, and please report it with the spec."
             )
         self._make_fits()
-        self._make_chunks(write)
+        with rechunked(plan.rechunk, self.grid, task_cubes(self._cubes), self.site) as cubes:
+            self._make_chunks(write, cubes)
         self.snapshot = write.commit(
             f"{self.name}: {len(plan.missing)} chunks",
             {"grid": self.name, "definition": self.grid.definition_hash},
@@ -122,8 +125,7 @@ class GridBuild:
         if self._repeated:
             self.snapshot = str(arrays["snapshot"])
 
-    def _job(self, fork: bytes, what: str) -> Shared:
-        cubes = task_cubes(self._cubes)
+    def _job(self, fork: bytes, what: str, cubes: dict[str, Cube]) -> Shared:
         job = GridJob(self.grid, self.plan.lattice, cubes, fork, join(self.url, FITS))
         return Shared(f"{self.name}-{what}", job)
 
@@ -133,13 +135,13 @@ class GridBuild:
         goals = [FitGoal(tile, folder, name, begun=plan.fits.has_sums(name)) for tile, name in plan.cut.fits]
         learn(plan.naming, plan.lattice, self._cubes, self.site, goals)
 
-    def _make_chunks(self, write: ArrayWrite) -> None:
+    def _make_chunks(self, write: ArrayWrite, cubes: dict[str, Cube]) -> None:
         plan = self.plan
         if not plan.missing:
             return
         stage = f"{self.name}: compute"
         self.site.progress.stage(stage, len(plan.cut.boxes))
-        job = self._job(write.fork(), "chunks")
+        job = self._job(write.fork(), "chunks", cubes)
         forks: list[bytes] = []
         saved, every = time.monotonic(), progress.EVERY_SECONDS
 
@@ -191,12 +193,12 @@ class GridBuild:
                 delete(part_path(join(self.url, ZONES), plan.chunks[cell]))
         raise found.error(self.name)
 
-    def _make_zones(self, shape: RowShape) -> None:
+    def _make_zones(self, shape: RowShape, cubes: dict[str, Cube]) -> None:
         """Compute the parts of a grid of zones that are missing, and put its rows together."""
         plan, folder = self.plan, join(self.url, ZONES)
         stage = f"{self.name}: compute"
         self.site.progress.stage(stage, len(plan.cut.boxes))
-        job = self._job(b"", "zones")
+        job = self._job(b"", "zones", cubes)
         tasks = []
         for i, box in enumerate(plan.cut.boxes):
             names = tuple(plan.chunks[cell] for cell in box.cells)

@@ -17,6 +17,8 @@ from featureflow.execute.grids.evaluate import source_box
 from featureflow.execute.grids.known_fits import KnownFits
 from featureflow.execute.grids.naming import Naming, digest, fit_box, is_in_memory
 from featureflow.execute.grids.progress import find_progress, is_there
+from featureflow.execute.grids.rechunk_plan import plan_rechunk
+from featureflow.execute.grids.rechunking import Rechunk
 from featureflow.execute.grids.relearning import learn_again
 from featureflow.execute.grids.stored import ZONES, GridCube
 from featureflow.execute.grids.tasks import Cut, cut_grid
@@ -53,6 +55,10 @@ class GridPlan:
         What was learned before.
     base
         Snapshot to begin on: of the current version, or of a build that was stopped.
+    rechunk
+        How the source goes through scratch before; None if boxes read it as it is stored.
+    notes
+        What whoever reads the plan should know.
     """
 
     grid: CompiledGrid
@@ -70,6 +76,8 @@ class GridPlan:
     naming: Naming = field(repr=False)
     fits: KnownFits = field(repr=False)
     base: str | None
+    rechunk: Rechunk | None = field(repr=False)
+    notes: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -140,16 +148,10 @@ def plan_grid(
     change, reason = _explain(grid, state, mark, missing, chunks, full=full)
     if missing:
         refuse_small_budget(site.budget)
-    cut = cut_grid(
-        grid,
-        lattice,
-        missing,
-        naming,
-        set() if full else set(fits.files),
-        site.budget,
-        site.executor.capacity,
-    )
-    estimate = _estimate(grid, lattice, naming, cut, missing, site)
+    learned = set() if full else set(fits.files)
+    cut = cut_grid(grid, lattice, missing, naming, learned, site.budget, site.executor.capacity)
+    rechunk = plan_rechunk(grid, cubes[grid.source.name], naming.pieces[grid.source.name], cut.boxes, site)
+    estimate = _estimate(grid, lattice, naming, cut, missing, site, rechunk[0])
     return GridPlan(
         grid,
         change,
@@ -166,6 +168,7 @@ def plan_grid(
         naming,
         fits,
         base,
+        *rechunk,
     )
 
 
@@ -292,12 +295,14 @@ def _estimate(
     cut: Cut,
     missing: list[Cell],
     site: Site,
+    rechunk: Rechunk | None,
 ) -> dict[str, int]:
     """Numbers of a plan: bytes as they are stored for what is read, in memory for what is written."""
     index = naming.pieces[grid.source.name]
     times = np.zeros(len(index.pieces), np.int64)
-    for box in cut.boxes:
-        times[index.numbers(source_box(grid, box.region))] += 1
+    regions = rechunk.slabs if rechunk else [source_box(grid, box.region) for box in cut.boxes]
+    for region in regions:
+        times[index.numbers(region)] += 1
     for (link, cell), _ in cut.fits:
         times[index.numbers(source_box(grid, fit_box(grid, link, cell), link))] += 1
     return {
@@ -310,7 +315,9 @@ def _estimate(
         "bytes_touched": int(index.sizes[times > 0].sum()),
         "bytes_total": index.bytes,
         "bytes_written": _bytes_written(grid, lattice, missing),
-        "task_bytes": cut.memory,
+        "bytes_rechunked": rechunk.bytes if rechunk else 0,
+        "rechunk_tasks": len(rechunk.slabs) if rechunk else 0,
+        "task_bytes": max(cut.memory, rechunk.memory if rechunk else 0),
         "budget_bytes": site.budget.task_bytes,
     }
 
