@@ -181,7 +181,7 @@ def test_two_commands_are_the_same_everywhere():
     lines = {b.text.strip() for b in ALL_BLOCKS if install_line(b)}
     assert lines == {
         "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/featureflow demo",
-        'python3 -m venv .venv && .venv/bin/pip install -e ".[dev]" && .venv/bin/pytest',
+        'python3 -m venv .venv && .venv/bin/pip install -e ".[dev]" && .venv/bin/pytest -n 2 --dist loadfile',
     }
     ci = (ROOT / ".ci" / "run").read_text()
     assert "README.md" in ci

@@ -267,8 +267,8 @@ def test_a_file_that_vanishes(world: World) -> None:
     project = world.project()
     real = ff.Project._plan
 
-    def and_then(self: Any, *arguments: Any) -> Any:
-        plan = real(self, *arguments)
+    def and_then(self: Any, *arguments: Any, **options: Any) -> Any:
+        plan = real(self, *arguments, **options)
         world.files("tx")[1].unlink()
         return plan
 
@@ -288,8 +288,8 @@ def test_two_builds_of_the_same_table(world: World) -> None:
     project = world.project()
     real = ff.Project._plan
 
-    def and_then(self: Any, *arguments: Any) -> Any:
-        plan = real(self, *arguments)
+    def and_then(self: Any, *arguments: Any, **options: Any) -> Any:
+        plan = real(self, *arguments, **options)
         with mock.patch.object(ff.Project, "_plan", real):
             world.write("tx", "day7", events(random.Random(9), 7, 10))
             world.build()
